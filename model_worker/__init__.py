@@ -1,0 +1,1 @@
+"""Perceive, decide, respond for many calls at once. Knows nothing of phones."""

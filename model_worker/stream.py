@@ -1,0 +1,66 @@
+"""The one interface of every model: open a Stream with an Instruction, step a batch of Chunks, close it.
+
+`cascade` (pretrained parts) and `interaction` (the Audio Interaction Model) implement `Model`; worker.py and engine.py
+know nothing else of them. Everything a model has to say goes through `Emit`, from whatever thread it runs on: a
+Decision for each Chunk during `step`, transcripts and responses whenever they are ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from calls.audio import Chunk
+from calls.events import Event
+from calls.model import Answer, Instruction, Utterance
+
+Emit = Callable[[Event], None]
+"""Takes Decided, Partial, Uttered, ResponseOpened, ResponseDelta, ResponseClosed. Thread-safe, never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a Stream that takes over a running call must know of it. Empty for a new call."""
+
+    utterances: tuple[Utterance, ...] = ()  # finished so far, in order
+    answers: tuple[Answer, ...] = ()  # said so far, as heard
+    decided: tuple[tuple[str, int], ...] = ()  # (participant, the last chunk already decided)
+
+
+class Stream(Protocol):
+    """A model's own state for one call. Only its model looks inside."""
+
+    call_id: str
+
+
+class Model(Protocol):
+    """Serves many Streams. `step` is called from one thread at a time, never from the event loop."""
+
+    name: str
+
+    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
+        """Begin a call, or continue one. Chunks up to `past.decided` will come again: they are heard, to rebuild
+        the state, but nothing is emitted for them a second time."""
+        ...
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        """Perceive and decide one Chunk of each pair; emits one Decided for each before it returns. Chunks of one
+        participant come in order; a missing index means its audio was lost. Must not wait for text generation."""
+        ...
+
+    def hear_answer(self, stream: Stream, answer: Answer) -> None:
+        """The caller heard this much of an answer (also of a greeting or other fixed phrase). Any thread."""
+        ...
+
+    def cancel(self, stream: Stream, response_id: str) -> None:
+        """Stop generating this response. Any thread."""
+        ...
+
+    def close(self, stream: Stream) -> None:
+        """The call is over: finish open utterances, emit them, free everything."""
+        ...
+
+    def load(self) -> float:
+        """How busy the model is, 0 (idle) to 1 (no room for one more call): admission asks."""
+        ...
