@@ -270,7 +270,7 @@ def _searched(search: str, tenant: str) -> sa.Select[Any]:
     headline = sa.func.ts_headline("english", said.c.said, wanted, "StartSel=«, StopSel=», MaxWords=18, MinWords=6")
     best = (
         sa.select(said.c.call_id, headline.label("headline"))
-        .distinct(said.c.call_id)
+        .ext(pg.distinct_on(said.c.call_id))
         .order_by(said.c.call_id, sa.func.ts_rank(said.c.tsv, wanted).desc())
         .subquery()
     )

@@ -1,0 +1,1 @@
+"""What a decision means on a call: an answer, a hint, a hang-up, a wrap-up."""

@@ -1,0 +1,1 @@
+"""The web app and API for agents, supervisors, administrators and integrators."""

@@ -1,0 +1,1 @@
+"""Bridges: media and signalling in, media out. Knows nothing of models."""
