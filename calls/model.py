@@ -163,6 +163,7 @@ class Card:
     title: str
     text: str
     source: str  # file#heading
+    asks: tuple[str, ...] = ()  # questions a caller might put: they help retrieval and are never shown
 
 
 @dataclass(frozen=True, slots=True)
