@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from calls.audio import Chunk
-from calls.events import Event
-from calls.model import Answer, Instruction, Utterance
+from calls.events import Decided, Event
+from calls.model import Answer, Choice, Instruction, Utterance
 
 Emit = Callable[[Event], None]
 """Takes Decided, Partial, Uttered, ResponseOpened, ResponseDelta, ResponseClosed. Thread-safe, never blocks."""
@@ -26,6 +26,7 @@ class Past:
     utterances: tuple[Utterance, ...] = ()  # finished so far, in order
     answers: tuple[Answer, ...] = ()  # said so far, as heard
     decided: tuple[tuple[str, int], ...] = ()  # (participant, the last chunk already decided)
+    responses: tuple[str, ...] = ()  # ids of the responses opened so far
 
 
 class Stream(Protocol):
@@ -64,3 +65,14 @@ class Model(Protocol):
     def load(self) -> float:
         """How busy the model is, 0 (idle) to 1 (no room for one more call): admission asks."""
         ...
+
+
+def silent(chunk: Chunk, score: float = 1.0) -> Decided:
+    """The Decision not to do anything."""
+    return Decided(
+        call_id=chunk.call_id,
+        participant_id=chunk.participant_id,
+        chunk=chunk.index,
+        choice=Choice.SILENT,
+        score=score,
+    )

@@ -1,0 +1,193 @@
+"""The engine: one thread that steps one model for all the calls of this worker.
+
+    worker (event loop)                         engine (this thread)
+    ------------------                          --------------------------------------------------------------
+    open(call)  ------------------------------> the model's Stream for the call
+    hear(stream, chunk, deadline)  -----------> scheduler: one queue a participant
+                                                step: admit -> perceive -> decide -> respond
+    post(event)  <----------------------------- Decided, Partial, Uttered, ResponseOpened / Delta / Closed
+    close(stream)  ---------------------------> the last Chunks are heard, then the Stream is gone
+
+The model (model_worker/stream.py) perceives and decides; the engine decides *when*, and keeps the books: a Decision
+that came after its deadline is marked late and counted, a Chunk that the model failed to decide is decided `silent`
+and logged. Whatever a model says beside its Decisions goes out at once, from whichever thread it is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from calls.audio import Chunk
+from calls.events import Decided, Event
+from calls.model import Instruction
+from model_worker.scheduler import Scheduler, Ticket
+from model_worker.stream import Emit, Model, Past, Stream, silent
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.5  # the longest the thread sleeps when nothing wakes it
+
+Key = tuple[str, str, int]  # call, participant, chunk
+
+
+@dataclass(slots=True)
+class Books:
+    """What the engine counts, for the heartbeat and the benchmarks."""
+
+    decided: int = 0
+    missed: int = 0  # Decisions posted after their deadline
+    failed: int = 0  # Chunks that the model raised on
+    step_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+
+    def quantile(self, q: float) -> float:
+        """The q-quantile of the last 1,000 steps, in milliseconds."""
+        steps = sorted(self.step_ms)
+        return steps[min(len(steps) - 1, int(q * len(steps)))] if steps else 0.0
+
+
+@dataclass(slots=True)
+class _Line:
+    """Where a call's events go, and up to which Chunk each participant was decided by an earlier worker."""
+
+    post: Emit
+    decided: dict[str, int]
+
+
+class Engine:
+    """Steps `model` until stopped. `open`, `hear`, `close` and `stop` may be called from any thread."""
+
+    def __init__(
+        self, model: Model, scheduler: Scheduler | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.model = model
+        self.books = Books()
+        self._scheduler = scheduler or Scheduler()
+        self._clock = clock  # the clock of the Chunks' deadlines
+        self._wake = threading.Condition()  # guards the scheduler, _leaving and _stopping
+        self._leaving: dict[str, tuple[Stream, Callable[[], None]]] = {}
+        self._lines: dict[str, _Line] = {}
+        self._decided: dict[Key, Decided] = {}  # of the step under way; only this thread touches it
+        self._stopping = False
+
+    def step(self) -> int:
+        """Admit, perceive, decide, respond: once for every participant that has a Chunk. Returns how many had."""
+        batch = self._admit()
+        if batch:
+            began = time.perf_counter()
+            self._perceive(batch)
+            took_ms = (time.perf_counter() - began) * 1000
+            decisions = self._decide(batch, took_ms)
+            self._respond(decisions)
+        self._retire()
+        return len(batch)
+
+    # --- the four parts of a step ---------------------------------------------------------------------------
+
+    def _admit(self) -> Sequence[Ticket]:
+        """The Chunks whose turn it is: at most one a participant, earliest deadline first."""
+        with self._wake:
+            return self._scheduler.take()
+
+    def _perceive(self, batch: Sequence[Ticket]) -> None:
+        """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way."""
+        try:
+            self.model.step([(ticket.stream, ticket.chunk) for ticket in batch])
+        except Exception:
+            # The boundary between the model and the calls: a fault must not end the calls of this worker.
+            log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in batch}))
+            self.books.failed += len(batch)
+
+    def _decide(self, batch: Sequence[Ticket], took_ms: float) -> list[Decided]:
+        """One Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
+        now = self._clock()
+        share_ms = round(took_ms / len(batch), 3)
+        decisions = []
+        for ticket in batch:
+            chunk, line = ticket.chunk, self._lines.get(ticket.stream.call_id)
+            decision = self._decided.pop(_key(chunk), None) or silent(chunk, score=0.0)
+            if line is not None and chunk.index > line.decided.get(chunk.participant_id, -1):
+                late = now > ticket.deadline
+                decisions.append(msgspec.structs.replace(decision, late=late, compute_ms=share_ms))
+                self.books.missed += late
+        self.books.decided += len(decisions)
+        self.books.step_ms.append(took_ms)
+        return decisions
+
+    def _respond(self, decisions: Sequence[Decided]) -> None:
+        """Send the Decisions on their way."""
+        for decision in decisions:
+            if line := self._lines.get(decision.call_id):
+                line.post(decision)
+
+    # --- calls come and go ------------------------------------------------------------------------------------
+
+    def open(self, call_id: str, instruction: Instruction, past: Past, post: Emit) -> Stream:
+        """Open the model's Stream (this may take a while: call it in a thread). `post` takes all that is emitted."""
+
+        def emit(event: Event) -> None:
+            if isinstance(event, Decided):
+                self._decided[event.call_id, event.participant_id, event.chunk] = event
+            else:
+                post(event)
+
+        stream = self.model.open(call_id, instruction, emit, past)
+        self._lines[call_id] = _Line(post, dict(past.decided))
+        return stream
+
+    def hear(self, stream: Stream, chunk: Chunk, deadline: float) -> bool:
+        """Queue a Chunk for its step. False: this participant's queue is full, bring the Chunk again later."""
+        with self._wake:
+            taken = self._scheduler.put(Ticket(stream, chunk, deadline))
+            self._wake.notify()
+        return taken
+
+    def backlog(self, call_id: str) -> int:
+        """Chunks of a call that wait for their step."""
+        with self._wake:
+            return self._scheduler.waiting(call_id)
+
+    def close(self, stream: Stream, then: Callable[[], None], *, at_once: bool = False) -> None:
+        """Close the Stream after its queued Chunks were heard (`at_once`: forget them), then call `then`."""
+        with self._wake:
+            if at_once:
+                self._scheduler.forget(stream.call_id)
+            self._leaving[stream.call_id] = (stream, then)
+            self._wake.notify()
+
+    def _retire(self) -> None:
+        with self._wake:
+            ready = [call_id for call_id in self._leaving if not self._scheduler.waiting(call_id)]
+            leaving = [self._leaving.pop(call_id) for call_id in ready]
+        for stream, then in leaving:
+            try:
+                self.model.close(stream)
+            except Exception:
+                log.exception("[%s] the model failed to close the call", stream.call_id)
+            self._lines.pop(stream.call_id, None)
+            then()
+
+    # --- the thread -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Step whenever there is something to do, until `stop`."""
+        while not self._stopping:
+            if not self.step():
+                with self._wake:
+                    if not self._stopping and not len(self._scheduler) and not self._leaving:
+                        self._wake.wait(IDLE_S)
+
+    def stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+
+
+def _key(chunk: Chunk) -> Key:
+    return chunk.call_id, chunk.participant_id, chunk.index
