@@ -1,0 +1,82 @@
+"""The console's process: `python -m console`. Reads the settings, wires, serves until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvicorn
+import uvloop
+
+from calls.bus import Bus
+from calls.errors import SettingsError
+from calls.log import setup
+from calls.settings import Settings
+from calls.store import Store
+from console.app import create_app
+from console.config import ConsoleConfig
+
+GRACE_S = 3  # open downloads and WebSockets get so long at the end
+
+
+def config_from(settings: Settings) -> ConsoleConfig:
+    """Raises SettingsError when something the console cannot do without is missing."""
+    for name in ("redis_url", "database_url", "password", "secret"):
+        if not getattr(settings, name):
+            raise SettingsError(f"OFFHOOK_{name.upper()} is not set; `offhook up` sets it for you")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("OFFHOOK_TLS_CERT and OFFHOOK_TLS_KEY go together")
+    return ConsoleConfig(
+        password=settings.password,
+        secret=settings.secret,
+        recordings=settings.recordings,
+        media_url=f"http://{settings.media_host}:{settings.media_port}",
+        ice_servers=tuple(part.strip() for part in settings.ice_servers.split(",") if part.strip()),
+        secure=settings.tls_cert is not None,
+        company=settings.company,
+        sip_address=f"{settings.sip_host}:{settings.sip_port}",
+    )
+
+
+async def serve(settings: Settings) -> None:
+    config = config_from(settings)
+    bus, store = Bus(settings.redis_url), Store(settings.database_url)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(config, bus, store),
+            host=settings.host,
+            port=settings.port,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # an X-Forwarded-For that anyone may write must not choose whom we slow down
+            ws_max_size=64 * 1024,  # browsers send nothing
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    sender = asyncio.create_task(bus.outbox.run(), name="outbox")
+    try:
+        await server.serve()
+    finally:
+        await bus.outbox.flush(1.0)
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+        await bus.close()
+        await store.close()
+
+
+def main() -> None:
+    settings = Settings()  # type: ignore[call-arg]  # every setting has a default or comes from the environment
+    setup(settings.log_level, "console")
+    try:
+        uvloop.run(serve(settings))
+    except SettingsError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()
