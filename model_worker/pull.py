@@ -1,0 +1,84 @@
+"""`python -m model_worker.pull`: list the catalogue, or bring weights to this machine with a progress bar.
+
+python -m model_worker.pull                 the default models, whichever are missing
+python -m model_worker.pull --list [--json]
+python -m model_worker.pull kokoro          one model, or several
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from calls.settings import Settings
+from model_worker.catalogue import Catalogue, CatalogueError, ModelCorrupt, ModelMissing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="offhook models", description="The weights offhook uses: list, pull.")
+    parser.add_argument("names", nargs="*", help="models to pull; none: the default ones that are missing")
+    parser.add_argument("--list", action="store_true", help="list the catalogue instead")
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    arguments = parser.parse_args()
+    catalogue = Catalogue(Settings().models, dict(os.environ))
+    console = Console()
+    try:
+        if arguments.list:
+            show(catalogue, console, arguments.json)
+        else:
+            pull(catalogue, arguments.names, console)
+    except CatalogueError as error:
+        print(f"offhook: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show(catalogue: Catalogue, console: Console, as_json: bool) -> None:
+    rows = [_row(asdict(status)) for status in catalogue.list()]
+    if as_json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("model", "for", "size", "licence", "from", "here"):
+        table.add_column(name)
+    for row in rows:
+        here = "yes" if row["present"] else ("no, default" if row["default"] else "no")
+        table.add_row(row["name"], row["job"], f"{row['size'] / 1e6:.0f} MB", row["licence"], row["hub"], here)
+    console.print(table)
+
+
+def _row(status: dict[str, object]) -> dict[str, object]:
+    model = status.pop("model", None)
+    flat = {**model, **status} if isinstance(model, dict) else status
+    flat["size"] = sum(file["size"] for file in flat.get("files", ()))  # type: ignore[attr-defined]
+    return {key: value for key, value in flat.items() if key not in ("files", "archives")}
+
+
+def pull(catalogue: Catalogue, names: list[str], console: Console) -> None:
+    wanted = []
+    for name in names or [model.name for model in catalogue.default_models()]:
+        try:
+            catalogue.path(name)
+        except (ModelMissing, ModelCorrupt):
+            wanted.append(name)
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        for name in wanted:
+            task = progress.add_task(name, total=catalogue.model(name).download_size)
+
+            def step(done: int, total: int, what: str, task: object = task, name: str = name) -> None:
+                progress.update(task, completed=done, total=total, description=f"{name}: {what}")  # type: ignore[arg-type]
+
+            catalogue.pull(name, step)
+            progress.update(task, completed=catalogue.model(name).download_size, description=name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

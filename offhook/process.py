@@ -1,0 +1,115 @@
+"""One supervised service process: started, watched, restarted with back-off, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.1  # a worker that was killed has live calls waiting
+LONGEST_PAUSE_S = 10.0
+STEADY_S = 20.0  # a process that lived so long begins again with the first pause
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: get SIGTERM when the supervisor dies, however it dies (Linux, prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Service:
+    """A service of `offhook up`. `run` keeps it alive until `stop`."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: dict[str, str],
+        log_file: Path,
+        on_line: Callable[[str, str], None] = lambda name, line: None,
+        nice: int = 0,
+    ) -> None:
+        self.name = name
+        self._command = list(command)
+        self._env = env
+        self._log_file = log_file
+        self._on_line = on_line
+        self._nice = nice
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self.restarts = -1
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def run(self) -> None:
+        """Start it, and start it again whenever it ends, until `stop`."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping:
+            self.restarts += 1
+            started = time.monotonic()
+            status = await self._run_once()
+            if self._stopping:
+                return
+            if time.monotonic() - started > STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            log.warning("%s ended (%s); again in %.1f s; its log: %s", self.name, status, pause_s, self._log_file)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _run_once(self) -> str:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C goes to the supervisor alone, which stops them in order
+            preexec_fn=self._prepare,
+            limit=1 << 20,
+        )
+        assert self._process.stdout is not None
+        with self._log_file.open("ab", buffering=0) as file:
+            while True:
+                try:
+                    line = await self._process.stdout.readline()
+                except ValueError:  # a line over the limit: it is dropped
+                    continue
+                if not line:
+                    break
+                file.write(line)
+                self._on_line(self.name, line.decode(errors="replace").rstrip())
+        code = await self._process.wait()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def _prepare(self) -> None:
+        _die_with_parent()
+        if self._nice:
+            os.nice(self._nice)
+
+    async def stop(self, grace_s: float = 8.0) -> None:
+        """SIGTERM, then SIGKILL of the whole session after `grace_s`."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace_s)
+        except TimeoutError:
+            log.warning("%s did not stop in %.0f s: killed", self.name, grace_s)
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            await process.wait()
