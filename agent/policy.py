@@ -1,0 +1,272 @@
+"""The rules of a call, pure: what the agent does about a turn of the caller, and which hints may be shown.
+
+Nothing here keeps state or knows of events on the bus; conversation.py asks and remembers. The order of the rules in
+`move` is the order of their importance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from agent.phrases import Phrase, fixed_phrases
+from agent.readback import Details, details
+from agent.speech import plain_words
+from calls.events import CallOffered, ResponseOpened
+from calls.model import Card, Hint, Instruction, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """One tenant's settings."""
+
+    company: str
+    hints_per_minute: int = 4
+    hint_min_score: float = 0.45
+    repair_below: float = 0.4  # recogniser's confidence under which the caller is asked again
+    repairs_in_a_row: int = 2  # after so many the agent offers to take a message instead
+    prompt_after_s: float = 8.0  # of silence after an answer
+    dead_air_after_s: float = 20.0  # more, after the prompt
+    patience_s: float = 60.0  # instead of prompt_after_s when the caller asked us to wait
+    answer_words: int = 60  # a model's answer is ended at the first clause after so many words
+    unheard_after_s: float = 12.0  # an answer not on the wire by then is given up
+
+
+class Asked(StrEnum):
+    """What the agent's last words asked for."""
+
+    NOTHING = auto()
+    MORE = auto()  # "is there anything else?"
+    MESSAGE = auto()  # "shall I take a message?"
+    NUMBER = auto()  # "what number can we ring you on?"
+    RIGHT = auto()  # "did I get that right?"
+
+
+class Move(StrEnum):
+    """What the agent does about one turn of the caller."""
+
+    IGNORE = auto()  # "mhm": nothing was asked
+    ANSWER = auto()  # the model's own words
+    REPAIR = auto()
+    GOODBYE = auto()
+    PERSON = auto()
+    TAKE_TIME = auto()
+    REPEAT = auto()
+    READ_BACK = auto()
+    CONFIRMED = auto()
+    NOT_RIGHT = auto()
+    TAKE_MESSAGE = auto()
+    DECLINED = auto()
+    GO_AHEAD = auto()
+    WELCOME = auto()
+    HELLO = auto()
+    IDENTITY = auto()
+    UNKNOWN = auto()
+
+
+# Moves that need no model: they are made as soon as the caller's words are known, whether the model responds or not.
+# UNKNOWN and REPAIR wait for the model, which alone knows that it should respond and has no source.
+SCRIPTED = frozenset(Move) - {Move.IGNORE, Move.ANSWER, Move.UNKNOWN, Move.REPAIR}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The fixed phrase of a move and what it asks for."""
+
+    phrase: Phrase
+    asks: Asked = Asked.NOTHING
+    ends_call: bool = False
+
+
+SCRIPT: dict[Move, Line] = {
+    Move.REPAIR: Line(Phrase.REPAIR),
+    Move.GOODBYE: Line(Phrase.GOODBYE, ends_call=True),
+    Move.PERSON: Line(Phrase.PERSON, Asked.MESSAGE),
+    Move.TAKE_TIME: Line(Phrase.TAKE_TIME),
+    Move.TAKE_MESSAGE: Line(Phrase.ASK_NUMBER, Asked.NUMBER),
+    Move.NOT_RIGHT: Line(Phrase.ASK_AGAIN, Asked.NUMBER),
+    Move.CONFIRMED: Line(Phrase.NOTED, Asked.MORE),
+    Move.DECLINED: Line(Phrase.DECLINED, Asked.MORE),
+    Move.GO_AHEAD: Line(Phrase.GO_AHEAD),
+    Move.WELCOME: Line(Phrase.WELCOME, Asked.MORE),
+    Move.HELLO: Line(Phrase.HELLO),
+    Move.IDENTITY: Line(Phrase.IDENTITY),
+    Move.UNKNOWN: Line(Phrase.UNKNOWN, Asked.MESSAGE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the caller said. `confidence` is the recogniser's; `sources` what the model's response stands on."""
+
+    heard: str
+    end_s: float
+    confidence: float = 1.0
+    sources: tuple[str, ...] = ()
+
+
+_BACKCHANNELS = frozenset(
+    "mhm|mm|mmm|hm|hmm|mm hm|mm hmm|mmhmm|uh huh|uhuh|uh|um|er|erm|ah|oh|aha|ok|okay|yeah|yep|yup|yes|right|sure|i see|"
+    "got it|alright|all right|good|great|cool|fine|of course|exactly|yeah yeah|yes yes|okay okay|ok ok|oh okay|ah okay|"
+    "yeah okay|okay yeah|yeah sure|right right|oh right|right okay|okay right|you".split("|")
+)
+_FILLER = (
+    r"(?: (?:please|thanks|thank you|that's (?:right|correct|fine|good|all|it)|it is|you did|i would|i do|do|yes|yeah|no|"
+    r"correct|right|perfect|very much|great|good|okay|for now|it's (?:okay|fine|all right)|i'm (?:good|fine|all set)|not))*$"
+)
+_YES = re.compile(
+    r"(?:oh |ah |um |well |okay )?(?:yes|yeah|yep|yup|sure|please(?: do)?|correct|that's (?:right|correct|it|fine|good)|right|"
+    r"ok|okay|all right|alright|of course|go ahead|absolutely|definitely|i (?:would|do)|perfect|exactly|you did)\b"
+)
+_NO = re.compile(
+    r"(?:oh |ah |um |er |well |okay )?(?:no|nope|nah|not really|not quite|wrong|incorrect|that's (?:wrong|not right|not it)|"
+    r"i'm (?:good|fine|all set)|don't bother|never mind|nothing|that's (?:all|everything)|it's (?:okay|fine|all right))\b"
+)
+_PLAIN_YES, _PLAIN_NO = (re.compile(answer.pattern + _FILLER) for answer in (_YES, _NO))
+_GOODBYE = re.compile(
+    r"\b(?:good ?bye|bye|cheerio|see you(?: later| soon| then)?$|have a (?:good|nice|great|lovely) (?:day|one|evening|"
+    r"weekend|afternoon)|that's (?:all|it|everything)(?: for (?:now|today))?(?: thank(?:s| you).*)?$|"
+    r"that(?: will|'ll) be all|nothing else|talk to you later)\b"
+)
+_PERSON = re.compile(
+    r"\b(?:(?:speak|talk)(?:ing)? (?:to|with)|put me through|transfer me|connect me|get me|pass me|give me|put me on)\b[a-z' ]{0,30}\b"
+    r"(?:person|human|someone|somebody|anyone|anybody|agent|operator|manager|mechanic|representative|advisor|colleague|staff|"
+    r"receptionist|reception|people)\b|\b(?:want|need|like) (?:an? |the )?(?:real |actual |live |human )*(?:person|human|agent|"
+    r"operator|manager|representative)\b|^(?:an? )?(?:operator|agent|representative|human(?: being)?|real person)(?: please)?$"
+)
+_IDENTITY = re.compile(
+    r"\b(?:are you|am i (?:speaking|talking) (?:to|with)|is this|is that)\b[a-z' ]{0,20}"
+    r"\b(?:robot|machine|computer|ai|a i|bot|human|person|recording|automated|real)\b|\bwho (?:are you|am i (?:talking|speaking))"
+)
+_HELLO = re.compile(
+    r"(?:(?:hello|hi|hey|good (?:morning|afternoon|evening))(?: there)?|(?:are )?you there|can you hear me|anybody there|"
+    r"anyone there)(?: (?:hello|hi|there|can you hear me|are you there|is (?:anyone|anybody) there|please))*$"
+)
+_THANKS = re.compile(
+    r"(?:ok |okay |oh |great |lovely |perfect |right |good |brilliant |all right |alright )*"
+    r"(?:thank you|thanks|cheers|much appreciated)(?: (?:so|very) much| a lot| a million| indeed| for (?:that|your help)| then)*$"
+)
+_REPEAT = re.compile(
+    r"(?:sorry |pardon |excuse me )*(?:pardon(?: me)?|sorry|what|come again|(?:can|could|would) you (?:please )?"
+    r"(?:say|repeat) (?:that|it)(?: again)?|say (?:that|it) again|what did you say|what was that|i didn't (?:catch|hear|get) "
+    r"(?:that|you)|repeat (?:that|it))(?: please| again)*$"
+)
+_WAIT = re.compile(
+    r"(?:um |uh |ok |okay |oh |yeah |yes |please )*(?:(?:hold|hang) on|wait|bear with me|(?:just )?(?:one|a|half a) "
+    r"(?:moment|second|sec|minute)|just a (?:moment|second|sec|minute)|let me (?:see|check|look|find|get)|give me a "
+    r"(?:moment|second|sec|minute))\b(?: [a-z']+){0,6}$"
+)
+_QUESTION = re.compile(
+    r"(?:(?:so|and|um|well|hi|hello|okay|but|yes|no) )*(?:what|when|where|who|why|how|which|do|does|did|are|is|can|could|will|would|"
+    r"should|have|has)\b"
+)
+_BOOKING = re.compile(
+    r"\b(?:book|appointment|bring it|drop (?:it|the car|my car)|come in|fit me in|slot|rebook|reschedule)\b"
+)
+
+
+def is_backchannel(text: str) -> bool:
+    """Whether `text` is nothing more than a sign of listening: it neither stops an answer nor asks for one."""
+    said = plain_words(text)
+    return not said or said in _BACKCHANNELS
+
+
+def given(text: str, asked: Asked) -> Details:
+    """What in `text` must be read back: numbers always; days and times only where they are an appointment, so that
+    "are you open on Saturday?" is answered and not read back."""
+    found = details(text)
+    said = plain_words(text)
+    appointment = bool(_BOOKING.search(said)) or (asked in (Asked.NUMBER, Asked.RIGHT) and not _QUESTION.match(said))
+    return found if appointment else Details(found.number, found.plate)
+
+
+def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
+    """What to do about `turn` when the agent's last words asked for `asked`."""
+    said = plain_words(turn.heard)
+    if not said:
+        return Move.IGNORE
+    if turn.confidence < rules.repair_below:
+        return Move.REPAIR
+    if given(turn.heard, asked):
+        return Move.READ_BACK
+    if asked is Asked.RIGHT and (reply := _reply(said, asked)):
+        return reply
+    if len(said.split()) <= 12 and _GOODBYE.search(said) and not turn.heard.rstrip().endswith("?"):
+        return Move.GOODBYE
+    if reply := _reply(said, asked):
+        return reply
+    if _PERSON.search(said):
+        return Move.PERSON
+    if _IDENTITY.search(said):
+        return Move.IDENTITY
+    for pattern, reaction in ((_REPEAT, Move.REPEAT), (_WAIT, Move.TAKE_TIME), (_THANKS, Move.WELCOME)):
+        if pattern.match(said):
+            return reaction
+    if is_backchannel(turn.heard):
+        return Move.IGNORE
+    if _HELLO.match(said):
+        return Move.HELLO
+    return Move.ANSWER if turn.sources else Move.UNKNOWN
+
+
+def _reply(said: str, asked: Asked) -> Move | None:
+    """A yes or no to what the agent asked. With more in it ("no, what about tyres?") it is a turn of its own, except
+    where the number just read back was wrong ("no, it's nine, not five")."""
+    if asked is Asked.RIGHT:
+        return Move.CONFIRMED if _YES.match(said) else Move.NOT_RIGHT if _NO.match(said) else None
+    if asked is not Asked.NOTHING and _PLAIN_NO.match(said):
+        # "No, thank you" to "is there anything else?" is how most callers say goodbye.
+        return Move.GOODBYE if asked is Asked.MORE else Move.DECLINED
+    if asked is Asked.MESSAGE and _PLAIN_YES.match(said):
+        return Move.TAKE_MESSAGE
+    if _PLAIN_YES.match(said) and (not is_backchannel(said) or (asked is Asked.MORE and said.startswith("ye"))):
+        return Move.GO_AHEAD
+    return Move.DECLINED if _PLAIN_NO.match(said) else None
+
+
+def why_not_hint(opened: ResponseOpened, shown: Sequence[Hint], now_s: float, rules: Rules) -> str:
+    """Why a hint must not be shown, in words, or "" if it may. `shown` are the hints of this call so far."""
+    if not opened.sources:
+        return "no source"
+    if opened.score < rules.hint_min_score:
+        return f"score {opened.score:.2f} is under {rules.hint_min_score:.2f}"
+    if any(hint.source == opened.sources[0] or _alike(hint.title, opened.title) for hint in shown):
+        return "shown before"
+    if sum(hint.at_s > now_s - 60 for hint in shown) >= rules.hints_per_minute:
+        return f"{rules.hints_per_minute} hints in the last minute"
+    return ""
+
+
+def _alike(one: str, other: str) -> bool:
+    """Titles that share most of their words."""
+    a, b = set(plain_words(one).split()), set(plain_words(other).split())
+    return bool(a and b) and len(a & b) / len(a | b) >= 0.6
+
+
+_ROLES = {
+    Mode.ANSWER: (
+        "You answer the telephone for {company}. Use only the notes. Reply in one or two short sentences of plain spoken "
+        "English. Say prices, times and names exactly as in the notes. No lists. Do not invent anything. "
+        "If the notes do not answer the question, say only: I don't have that in my notes."
+    ),
+    Mode.ASSIST: (
+        "You help an employee of {company} who is on the telephone with a customer. Use only the notes. In one or two short "
+        "sentences, write the fact or the next step that helps with what the customer just said. Do not invent anything."
+    ),
+    Mode.TRANSCRIBE: "You write down what is said on a call with {company}. You never speak.",
+}
+
+
+def instruct(offered: CallOffered, cards: Sequence[Card], rules: Rules) -> Instruction:
+    """The model's Instruction for this call. Options: `company`, and `phrases`, the texts (one a line) that the voice
+    should have ready."""
+    phrases = fixed_phrases(rules.company) if offered.mode is Mode.ANSWER else []
+    return Instruction(
+        mode=offered.mode,
+        text=_ROLES[offered.mode].format(company=rules.company),
+        participants=offered.participants,
+        cards=() if offered.mode is Mode.TRANSCRIBE else tuple(cards),
+        options={"company": rules.company, "phrases": "\n".join(phrases)},
+    )
