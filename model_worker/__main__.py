@@ -1,0 +1,102 @@
+"""`python -m model_worker`: one model worker, from settings to shutdown. Only wires."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from calls.bus import Bus
+from calls.errors import BusError, OffhookError, SettingsError
+from calls.events import Speech
+from calls.log import setup
+from calls.settings import Settings
+
+if TYPE_CHECKING:
+    from model_worker.speaker import Speaker
+    from model_worker.stream import Model
+
+    MakeSpeaker = Callable[[Callable[[str, Speech], None]], Speaker | None]
+
+
+def main() -> int:
+    settings = Settings()
+    setup(settings.log_level, "worker")
+    _bound_threads(settings.worker_threads)
+    import uvloop
+
+    try:
+        return uvloop.run(_run(settings))
+    except OffhookError as error:
+        print(f"model worker: {error}", file=sys.stderr)
+        return 1
+
+
+def _bound_threads(threads: int) -> None:
+    """Numerical libraries read these when they are first imported, and would otherwise take every core each."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+async def _run(settings: Settings) -> int:
+    from model_worker.engine import Engine
+    from model_worker.worker import Worker
+
+    if not settings.redis_url:
+        raise SettingsError("OFFHOOK_REDIS_URL is empty: `offhook up` sets it, or name your Valkey or Redis")
+    stop = asyncio.Event()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
+
+    model, make_speaker = await asyncio.to_thread(_load, settings)
+    bus = Bus(settings.redis_url)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    worker = Worker(
+        bus,
+        Engine(model),
+        name,
+        capacity=settings.worker_calls,
+        lapse_ms=settings.lease_ms,
+        make_speaker=make_speaker,
+    )
+    sender = asyncio.create_task(bus.outbox.run(), name="outbox")
+    try:
+        await _prepare(bus, stop)
+        await worker.run(stop)
+    finally:
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+        await bus.close()
+    return 0
+
+
+def _load(settings: Settings) -> tuple[Model, MakeSpeaker]:
+    """The model that the settings name, and what makes its voice. Slow: weights are read here."""
+    if settings.model == "echo":
+        from model_worker.echo import EchoModel
+
+        return EchoModel(), lambda post: None
+    if settings.model == "cascade":
+        from model_worker.cascade.load import load_cascade
+
+        return load_cascade(settings, os.environ)
+    raise SettingsError(f"OFFHOOK_MODEL={settings.model} is no model of this build: use cascade or echo")
+
+
+async def _prepare(bus: Bus, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            return await bus.prepare_work()
+        except BusError:
+            await asyncio.sleep(0.2)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The voice thread: clauses to say -> speech on the bus.
+
+One clause at a time for all the calls of this worker, first come first served; fixed phrases (greeting, "one moment")
+are synthesised once and kept, and so is a clause that the model guessed it would say while the caller still spoke.
+Everything has an answer id, so an answer that was interrupted stops wherever it is: in the queue or in synthesis.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from calls.audio import CHUNK_BYTES, FRAME_BYTES
+from calls.events import Say, Speech
+
+log = logging.getLogger(__name__)
+
+FIRST_PIECE = 10 * FRAME_BYTES  # 0.2 s: on the wire soon
+PIECE = CHUNK_BYTES
+QUEUE = 1000  # clauses that wait; an answer has a handful, so this many means that the voice is broken
+KEPT = 128  # phrases in the cache
+_LIVE, _AHEAD = 0, 1  # priorities: what must be heard now, what may be needed soon
+
+
+class Voice(Protocol):
+    """The part of model_worker/voice.py that is needed here."""
+
+    def say(self, text: str, *, style: str = "normal") -> Iterator[npt.NDArray[np.float32]]:
+        """16 kHz mono float32 in -1..1, in blocks as they are ready."""
+        ...
+
+
+@dataclass(order=True, slots=True)
+class _Job:
+    priority: int
+    serial: int
+    call_id: str = field(compare=False)
+    say: Say = field(compare=False)
+    skip: int = field(compare=False, default=0)
+
+
+class Speaker:
+    """Owns the queue and the cache; `run` is the thread. The other methods may be called from any thread.
+
+    `post` takes (call id, Speech) and must be thread-safe.
+    """
+
+    def __init__(self, voice: Voice, post: Callable[[str, Speech], None]) -> None:
+        self._voice = voice
+        self._post = post
+        self._jobs: list[_Job] = []
+        self._serial = itertools.count()
+        self._wake = threading.Condition()  # guards everything below and the jobs
+        self._stopped: set[tuple[str, str]] = set()  # (call, answer)
+        self._known: set[tuple[str, str, int]] = set()  # clauses taken: an event may come twice
+        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._closing = False
+
+    # --- from any thread ----------------------------------------------------------------------------------------
+
+    def say(self, say: Say, skip: int = 0) -> None:
+        """Speak a clause. `skip` pieces of it are already on the bus (another worker began it)."""
+        with self._wake:
+            clause = (say.call_id, say.answer_id, say.seq)
+            if clause in self._known or (say.call_id, say.answer_id) in self._stopped:
+                return
+            if len(self._jobs) >= QUEUE:
+                log.error("[%s] the voice is behind by %d clauses: '%s' is not spoken", say.call_id, QUEUE, say.text)
+                return
+            self._known.add(clause)
+            heapq.heappush(self._jobs, _Job(_LIVE, next(self._serial), say.call_id, say, skip))
+            self._wake.notify()
+
+    def prepare(self, texts: Iterable[str], style: str = "normal") -> None:
+        """Synthesise these soon and keep them, when there is nothing to say aloud."""
+        with self._wake:
+            for text in texts:
+                if text.strip() and (text, style) not in self._kept and len(self._jobs) < QUEUE:
+                    ahead = Say(call_id="", answer_id="", seq=0, text=text, style=style)
+                    heapq.heappush(self._jobs, _Job(_AHEAD, next(self._serial), "", ahead))
+            self._wake.notify()
+
+    def stop(self, call_id: str, answer_id: str) -> None:
+        """Drop an answer wherever it is; clauses of it that still come are dropped too."""
+        with self._wake:
+            self._stopped.add((call_id, answer_id))
+
+    def forget(self, call_id: str) -> None:
+        """The call is over, or not ours any more."""
+        with self._wake:
+            self._jobs = [job for job in self._jobs if job.call_id != call_id]
+            heapq.heapify(self._jobs)
+            self._stopped = {key for key in self._stopped if key[0] != call_id}
+            self._known = {key for key in self._known if key[0] != call_id}
+
+    def close(self) -> None:
+        """End the thread after the clause under way."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                self._speak(job) if job.priority == _LIVE else self._keep(job.say)
+            except Exception:
+                # The boundary between the voice and the calls. The answer must still come to its end.
+                log.exception("[%s] could not synthesise '%s'", job.call_id, job.say.text)
+                if job.priority == _LIVE:
+                    self._emit(job, 0, b"", job.say.last)
+
+    def _next(self) -> _Job | None:
+        with self._wake:
+            while not self._jobs and not self._closing:
+                self._wake.wait()
+            return None if self._closing else heapq.heappop(self._jobs)
+
+    def _speak(self, job: _Job) -> None:
+        """One clause, piece by piece. The last piece is held back until it is known to be the last."""
+        held: bytes | None = None
+        count = 0
+        for piece in pieces(self._pcm(job.say)):
+            if self._is_stopped(job):
+                return
+            if held is not None:
+                self._emit(job, count, held, last=False)
+                count += 1
+            held = piece
+        if not self._is_stopped(job):
+            self._emit(job, count, held or b"", job.say.last)
+
+    def _emit(self, job: _Job, piece: int, pcm: bytes, last: bool) -> None:
+        say = job.say
+        if piece >= job.skip or last:
+            text = say.text if piece == 0 else ""
+            speech = Speech(
+                call_id=say.call_id, answer_id=say.answer_id, seq=say.seq, piece=piece, pcm=pcm, text=text, last=last
+            )
+            self._post(job.call_id, speech)
+
+    def _pcm(self, say: Say) -> Iterator[bytes]:
+        """The clause's audio from the cache, or as it is made."""
+        key = (say.text, say.style)
+        with self._wake:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+        if kept is not None:
+            yield kept
+        elif say.text.strip():
+            for block in self._voice.say(say.text, style=say.style):
+                yield (np.clip(block, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+
+    def _keep(self, say: Say) -> None:
+        key = (say.text, say.style)
+        with self._wake:
+            if key in self._kept:
+                return
+        pcm = b"".join(self._pcm(say))
+        with self._wake:
+            self._kept[key] = pcm
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+
+    def _is_stopped(self, job: _Job) -> bool:
+        with self._wake:
+            known = (job.call_id, job.say.answer_id, job.say.seq) in self._known
+            return self._closing or not known or (job.call_id, job.say.answer_id) in self._stopped
+
+
+def pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut audio into pieces: a short one first, then Chunks, then the rest."""
+    waiting = bytearray()
+    size = FIRST_PIECE
+    for block in blocks:
+        waiting += block
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+            size = PIECE
+    if waiting:
+        yield bytes(waiting)

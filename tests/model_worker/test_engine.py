@@ -1,0 +1,133 @@
+"""The engine with a clock in the test's hand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from calls.audio import CHUNK_BYTES, Chunk
+from calls.events import Decided, Event, Partial
+from calls.model import Choice, Instruction, Mode, Participant, Role
+from model_worker.echo import EchoModel
+from model_worker.engine import Engine
+from model_worker.stream import Past, Stream
+
+INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def chunk(index: int, call: str = "c1", participant: str = "caller") -> Chunk:
+    return Chunk(call, participant, index, bytes(CHUNK_BYTES))
+
+
+def test_one_decision_a_chunk_in_order() -> None:
+    engine, posted = Engine(EchoModel(), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    for index in range(3):
+        assert engine.hear(stream, chunk(index), deadline=1.0)
+    assert [engine.step() for _ in range(4)] == [1, 1, 1, 0]
+    assert [(e.chunk, e.choice, e.late) for e in posted if isinstance(e, Decided)] == [
+        (0, Choice.SILENT, False),
+        (1, Choice.SILENT, False),
+        (2, Choice.SILENT, False),
+    ]
+    assert engine.books.decided == 3
+
+
+def test_a_late_decision_is_marked_and_counted() -> None:
+    clock = Clock()
+    engine, posted = Engine(EchoModel(), clock=clock), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    engine.hear(stream, chunk(0), deadline=0.4)
+    engine.hear(stream, chunk(1), deadline=0.8)
+    clock.now = 0.5
+    engine.step()
+    engine.step()
+    assert [e.late for e in posted if isinstance(e, Decided)] == [True, False]
+    assert engine.books.missed == 1
+
+
+def test_chunks_decided_by_an_earlier_worker_are_heard_but_not_decided_again() -> None:
+    engine, posted = Engine(EchoModel(), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(decided=(("caller", 1),)), posted.append)
+    for index in range(4):
+        engine.hear(stream, chunk(index), deadline=-1.0 if index < 2 else 1.0)
+    while engine.step():
+        pass
+    assert [e.chunk for e in posted if isinstance(e, Decided)] == [2, 3]
+    assert engine.books.missed == 0
+
+
+class Faulty(EchoModel):
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        if any(chunk.index == 1 for _, chunk in batch):
+            raise RuntimeError("weights on fire")
+        super().step(batch)
+
+
+def test_a_model_that_raises_does_not_end_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    engine, posted = Engine(Faulty(), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    for index in range(3):
+        engine.hear(stream, chunk(index), deadline=1.0)
+    with caplog.at_level(logging.ERROR):
+        while engine.step():
+            pass
+    assert [e.chunk for e in posted if isinstance(e, Decided)] == [0, 1, 2]
+    assert engine.books.failed == 1
+    assert "c1" in caplog.text
+
+
+class Chatty(EchoModel):
+    def close(self, stream: Stream) -> None:
+        partial = Partial(
+            call_id=stream.call_id, utterance_id="u", participant_id="caller", start_s=0.0, end_s=1.0, text="bye"
+        )
+        stream.emit(partial)  # type: ignore[attr-defined]
+
+
+def test_closing_hears_what_is_queued_first_and_lets_the_model_finish() -> None:
+    engine, posted, closed = Engine(Chatty(), clock=Clock()), list[Event](), list[int]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    engine.hear(stream, chunk(0), deadline=1.0)
+    engine.hear(stream, chunk(1), deadline=1.0)
+    engine.close(stream, lambda: closed.append(len(posted)))
+    while engine.step():
+        pass
+    assert [type(e) for e in posted] == [Decided, Decided, Partial]
+    assert closed == [3]
+
+
+def test_closing_at_once_forgets_the_queue() -> None:
+    engine, posted, closed = Engine(EchoModel(), clock=Clock()), list[Event](), list[bool]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    engine.hear(stream, chunk(0), deadline=1.0)
+    engine.close(stream, lambda: closed.append(True), at_once=True)
+    engine.step()
+    assert posted == []
+    assert closed == [True]
+
+
+def test_the_thread_steps_and_stops() -> None:
+    engine, decided = Engine(EchoModel()), threading.Semaphore(0)
+    stream = engine.open("c1", INSTRUCTION, Past(), lambda event: decided.release())
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        for index in range(5):
+            engine.hear(stream, chunk(index), deadline=1e12)
+        for _ in range(5):
+            assert decided.acquire(timeout=10)
+    finally:
+        engine.stop()
+        thread.join(10)
+    assert not thread.is_alive()
