@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from calls.errors import OffhookError
 from calls.log import setup
@@ -71,7 +72,8 @@ def _ready(supervisor: Supervisor, demo: bool) -> Any:
     running = supervisor.running
     out.print(f"\n[bold green]offhook is ready[/]   console  [bold]{running.url}[/]")
     if supervisor.password_is_new:
-        out.print(f"                   password [bold]{running.password}[/]   (printed this once; it is in {running.data}/secrets.json)")
+        where = f"(printed this once; kept in {running.data}/secrets.json)"
+        out.print(f"                   password [bold]{running.password}[/]   {where}", highlight=False, soft_wrap=True)
     out.print(f"                   SIP      sip:answer@{running.sip_host}:{running.sip_port}   (or assist, transcribe)")
     out.print("                   Ctrl-C stops it\n", highlight=False)
     return run_demo(running, out) if demo else None
@@ -133,7 +135,9 @@ def calls(
             out.print("no calls" + (" with that in them" if search else " yet"))
 
 
-@app.command("show", epilog="Examples: `offhook show 01J9` (any unique beginning of the id) · `offhook show last --json`")
+@app.command(
+    "show", epilog="Examples: `offhook show 01J9` (any unique beginning of the id) · `offhook show last --json`"
+)
 def show_call(
     call_id: Annotated[str, typer.Argument(metavar="CALL", help="The id, a unique beginning of it, or `last`.")],
     as_json: Json = False,
@@ -178,7 +182,10 @@ def bench(context: typer.Context) -> None:
     folder = Path(__file__).resolve().parents[1] / "benchmarks"
     names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     if not context.args or context.args[0] not in names:
-        print("usage: offhook bench NAME [options]; NAME is one of: " + (", ".join(names) or "(a source checkout has them)"))
+        print(
+            "usage: offhook bench NAME [options]; NAME is one of: "
+            + (", ".join(names) or "(a source checkout has them)")
+        )
         raise typer.Exit(0 if not context.args or context.args[0] in ("-h", "--help") else 2)
     _module(f"benchmarks.{context.args[0]}", *context.args[1:], cwd=folder.parent)
 
@@ -202,17 +209,17 @@ def _settings(**given: Any) -> Settings:
 
 
 def _say(line: str) -> None:
-    out.print(f"[dim]{line}[/]", highlight=False, markup=True)
+    out.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
-class _errors:  # noqa: N801 - reads as a statement
+class _errors:
     """Our own errors become one line on standard error and exit status 1."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OffhookError):
-            err.print(f"[red]offhook:[/] {error}", highlight=False, markup=True)
+            err.print(f"[red]offhook:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
         if isinstance(error, KeyboardInterrupt):
             raise typer.Exit(130) from None

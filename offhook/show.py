@@ -31,7 +31,9 @@ def call_table(calls: Iterable[dict[str, Any]]) -> Table:
 
 def story(call: dict[str, Any], console: Console) -> None:
     """The whole call, in the order in which it happened."""
-    console.print(f"[bold]{call['id']}[/]  {call['mode']}, {call['state']}, by {call['bridge']}, {clock(call['duration_s'])}")
+    console.print(
+        f"[bold]{call['id']}[/]  {call['mode']}, {call['state']}, by {call['bridge']}, {clock(call['duration_s'])}"
+    )
     console.print(f"[dim]{escape(call['from'])} -> {escape(call['to'])}, {call['started_at'] or 'never answered'}[/]")
     if call.get("reason"):
         console.print(f"[dim]ended: {escape(call['reason'])}[/]")
@@ -45,8 +47,8 @@ def story(call: dict[str, Any], console: Console) -> None:
         f"{d['answer']} answer; {d['missed_deadlines']} missed deadlines[/]"
     )
     if call.get("recording"):
-        recording = call["recording"]
-        console.print(f"[dim]recording: {recording['path']}, {clock(recording['duration_s'])}, {recording['channels']} channels[/]")
+        made = call["recording"]
+        console.print(f"[dim]recording: {made['path']}, {clock(made['duration_s'])}, {made['channels']} channels[/]")
 
 
 def _moments(call: dict[str, Any]) -> Iterable[tuple[float, str]]:
@@ -67,14 +69,16 @@ def _line(participant: str, text: str) -> str:
 def _answer(answer: dict[str, Any]) -> str:
     heard, unheard = answer["heard_text"], ""
     if answer["interrupted"] and answer["text"].startswith(heard):
-        unheard = f" [strike dim]{escape(answer['text'][len(heard):].strip())}[/]"
+        unheard = f" [strike dim]{escape(answer['text'][len(heard) :].strip())}[/]"
     ms = f" [dim]({answer['response_ms']} ms)[/]" if answer.get("response_ms") is not None else ""
     mark = " [red]interrupted[/]" if answer["interrupted"] else ""
     return _line("voice_agent", heard) + unheard + ms + mark
 
 
 def _hint(hint: dict[str, Any]) -> str:
-    return f"   [yellow]HINT[/]  [bold]{escape(hint['title'])}[/]: {escape(hint['text'])} [dim]{escape(hint['source'])}[/]"
+    return (
+        f"   [yellow]HINT[/]  [bold]{escape(hint['title'])}[/]: {escape(hint['text'])} [dim]{escape(hint['source'])}[/]"
+    )
 
 
 class LivePrinter:
