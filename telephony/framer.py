@@ -36,11 +36,6 @@ class Concealer:
         samples = np.frombuffer(self._last, dtype="<i2") * _FADES[self._missing - 1]
         return bytes(samples.astype("<i2").data)
 
-    def reset(self) -> None:
-        """Forget the last Frame: what comes next is not its continuation (a hold, a new leg)."""
-        self._last = SILENT_FRAME
-        self._missing = 0
-
 
 class Framer:
     """Collects one participant's Frames into Chunks, indices from 0."""

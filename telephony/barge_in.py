@@ -1,0 +1,146 @@
+"""Interruption, decided beside the media: a caller who speaks over an answer pauses it within a few Frames.
+
+Pausing is cheap and quick, stopping is not: a pause becomes an interruption when the voice lasts, or when the agent
+service understands it ("stop"); a cough, "mhm" or noise is over by then, and the answer goes on where it was heard.
+Sans-IO; time is the Frames heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+
+from calls.audio import FRAME_SAMPLES, SAMPLE_RATE, Frame
+from calls.errors import IllegalTransition
+from telephony.voice_activity import WINDOW, EchoEstimate, NoiseFloor, SileroNet, VoiceTrack, level
+
+
+class State(Enum):
+    IDLE = auto()  # nothing is being said
+    LISTENING = auto()  # an answer plays
+    PAUSED = auto()  # the caller spoke; is it meant?
+    INTERRUPTED = auto()  # it was; the answer is being closed
+
+
+class Happening(Enum):
+    ANSWER_BEGAN = auto()
+    ANSWER_ENDED = auto()  # played, stopped by the agent service, or closed after an interruption
+    VOICE_BEGAN = auto()
+    VOICE_LASTED = auto()
+    VOICE_PASSED = auto()
+
+
+TRANSITIONS = {
+    (State.IDLE, Happening.ANSWER_BEGAN): State.LISTENING,
+    (State.LISTENING, Happening.VOICE_BEGAN): State.PAUSED,
+    (State.PAUSED, Happening.VOICE_LASTED): State.INTERRUPTED,
+    (State.PAUSED, Happening.VOICE_PASSED): State.LISTENING,
+    (State.LISTENING, Happening.ANSWER_ENDED): State.IDLE,
+    (State.PAUSED, Happening.ANSWER_ENDED): State.IDLE,
+    (State.INTERRUPTED, Happening.ANSWER_ENDED): State.IDLE,
+}
+
+
+class Verdict(Enum):
+    """What the session is to do now."""
+
+    PAUSE = auto()
+    RESUME = auto()
+    INTERRUPT = auto()
+
+
+VERDICTS = {
+    Happening.VOICE_BEGAN: Verdict.PAUSE,
+    Happening.VOICE_LASTED: Verdict.INTERRUPT,
+    Happening.VOICE_PASSED: Verdict.RESUME,
+}
+
+VOICED = 0.5  # probability from which a window is voice
+BEGINS = 3  # voiced windows of the last OF: the voice began (96 ms of it)
+OF = 4
+GAP = SAMPLE_RATE // 5  # 200 ms: silence between words, part of the voice around it
+PATIENCE = SAMPLE_RATE // 2  # 500 ms after the voice ended: it was not meant
+_PRE_ROLL = 6  # Frames before the gate opened that the net hears too
+_HANG_OVER = 10  # Frames the gate stays open
+_CLEAR_OF_NOISE = 2.0  # 6 dB
+_CLEAR_OF_ECHO = 2.0
+_LEAST = 40.0  # RMS; -58 dBFS: no voice on a telephone is fainter
+
+
+class Interruption:
+    """The interruption path of one call."""
+
+    def __init__(self, net: SileroNet, interrupt_after_ms: int) -> None:
+        self.state = State.IDLE
+        self._interrupt_after = interrupt_after_ms * SAMPLE_RATE // 1000
+        self._track = VoiceTrack(net)
+        self._floor = NoiseFloor()
+        self._echo = EchoEstimate()
+        self._said = 0.0  # level of what was played last
+        self._newest: deque[Frame] = deque(maxlen=_PRE_ROLL)
+        self._open_for = 0  # Frames until the gate closes
+        self._recent: deque[bool] = deque(maxlen=OF)
+        self._voiced = 0  # samples of voice since it began, short gaps included
+        self._quiet = 0  # samples since the last voiced window
+
+    def said(self, frame: Frame) -> None:
+        """What was just written to the caller."""
+        self._said = level(frame) if self.state is State.LISTENING else 0.0
+
+    def hear(self, frame: Frame, answering: bool) -> Verdict | None:
+        """The caller's next Frame. `answering`: an answer is being said, or is paused."""
+        loud = level(frame)
+        echo = self._echo.hear(loud, self._said)
+        if answering != (self.state is not State.IDLE):
+            self._answer(answering)
+        windows = self._judge(frame, loud, echo) if answering else []
+        self._floor.hear(loud)
+        self._newest.append(frame)
+        return self._weigh(windows) if answering else None
+
+    def _answer(self, began: bool) -> None:
+        self._go(Happening.ANSWER_BEGAN if began else Happening.ANSWER_ENDED)
+        self._open_for = 0
+        self._forget()
+
+    def _go(self, happening: Happening) -> Verdict | None:
+        try:
+            self.state = TRANSITIONS[self.state, happening]
+        except KeyError:
+            raise IllegalTransition(f"{happening.name} cannot happen to a barge-in that is {self.state.name}") from None
+        return VERDICTS.get(happening)
+
+    def _forget(self) -> None:
+        self._recent.clear()
+        self._voiced = 0
+        self._quiet = 0
+
+    def _judge(self, frame: Frame, loud: float, echo: float) -> list[bool]:
+        """Voice or not for each window that `frame` completes; none while the gate is shut."""
+        if loud > max(_CLEAR_OF_NOISE * self._floor.level, _CLEAR_OF_ECHO * echo, _LEAST):
+            if not self._open_for:
+                self._track.reset()
+                self._recent.clear()
+                for earlier in self._newest:
+                    self._recent.extend(p >= VOICED for p in self._track.hear(earlier))
+            self._open_for = _HANG_OVER
+        elif self._open_for:
+            self._open_for -= 1
+        return [p >= VOICED for p in self._track.hear(frame)] if self._open_for else []
+
+    def _weigh(self, windows: list[bool]) -> Verdict | None:
+        self._quiet += FRAME_SAMPLES
+        for voiced in windows:
+            self._recent.append(voiced)
+            if voiced:
+                self._voiced += WINDOW + (self._quiet - WINDOW if WINDOW < self._quiet <= GAP else 0)
+                self._quiet = 0
+        if self.state is State.LISTENING and sum(self._recent) >= BEGINS:
+            self._voiced = BEGINS * WINDOW
+            return self._go(Happening.VOICE_BEGAN)
+        if self.state is State.PAUSED and self._voiced >= self._interrupt_after:
+            return self._go(Happening.VOICE_LASTED)
+        if self.state is State.PAUSED and self._quiet >= PATIENCE:
+            self._forget()
+            return self._go(Happening.VOICE_PASSED)
+        return None

@@ -1,0 +1,132 @@
+"""Is somebody speaking? An energy gate in front, the Silero net behind it, both cheap enough for every 20 ms.
+
+The gate follows the noise floor of the line and, while an answer plays, the caller's echo of that answer; only what
+stands clear of both is worth the net's 0.16 ms a window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from calls.audio import FRAME_S, FRAME_SAMPLES, Frame
+
+WINDOW = 512  # samples the net judges at once: 32 ms
+_CONTEXT = 64  # samples of the window before, in front of each
+_WEIGHTS = Path(__file__).parent / "weights" / "silero_vad_v6.onnx"
+
+
+def level(frame: Frame) -> float:
+    """Root mean square of a Frame, 0..32,768."""
+    samples = np.frombuffer(frame, dtype="<i2").astype(np.float32)
+    return float(np.sqrt(np.dot(samples, samples) / FRAME_SAMPLES))
+
+
+class SileroNet:
+    """The weights: one a process. Stateless between calls of `judge`, so safe to share."""
+
+    def __init__(self, path: Path = _WEIGHTS) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def judge(self, window: NDArray[np.float32], state: list[NDArray[np.float32]]) -> float:
+        """Probability of speech in `window` (float32 [1, 576], -1..1); `state` [h, c] is carried on in place."""
+        probability, state[0], state[1] = self._session.run(None, {"input": window, "h": state[0], "c": state[1]})
+        return float(probability[0])
+
+
+class VoiceTrack:
+    """The net's state for one track: Frames in, one probability for every 512 samples out."""
+
+    def __init__(self, net: SileroNet) -> None:
+        self._net = net
+        self.reset()
+
+    def reset(self) -> None:
+        """What comes next does not follow what came before."""
+        self._state = [np.zeros((1, 1, 128), dtype=np.float32) for _ in range(2)]
+        self._context = np.zeros(_CONTEXT, dtype=np.float32)
+        self._rest = np.zeros(0, dtype=np.float32)
+
+    def hear(self, frame: Frame) -> list[float]:
+        """The probabilities of the windows that `frame` completes: none or one (320 samples in, 512 a window)."""
+        samples = np.frombuffer(frame, dtype="<i2").astype(np.float32) / 32_768.0
+        self._rest = np.concatenate([self._rest, samples])
+        judged = []
+        while len(self._rest) >= WINDOW:
+            window = np.concatenate([self._context, self._rest[:WINDOW]])
+            judged.append(self._net.judge(window[np.newaxis], self._state))
+            self._context = window[-_CONTEXT:]
+            self._rest = self._rest[WINDOW:]
+        return judged
+
+
+class NoiseFloor:
+    """The level of the line when nobody speaks: falls at once, rises slowly."""
+
+    RISE = 10 ** (3.0 / 20 * FRAME_S)  # 3 dB a second
+
+    def __init__(self) -> None:
+        self.level = 200.0
+
+    def hear(self, loud: float) -> None:
+        # Digital silence (a muted microphone, a lost packet) says nothing about the line's noise.
+        if loud > 1.0:
+            self.level = max(5.0, min(loud, self.level * self.RISE))
+
+
+class EchoEstimate:
+    """How loud the caller's track echoes what we play: delay and gain from the envelopes of the last two seconds.
+
+    No echo is removed from the audio; the estimate only tells what a Frame may be by echo alone. It knows nothing in
+    the first half second of the first answer, and a path that changes (a phone put on speaker) is followed within
+    two seconds.
+    """
+
+    FRAMES = 100
+    LAGS = 30  # up to 600 ms there and back
+    LEAST = 25  # Frames of playing before the first estimate
+    EVERY = 10
+    SURE = 0.75  # correlation of the envelopes
+
+    def __init__(self) -> None:
+        self._heard: deque[float] = deque([0.0] * self.FRAMES, maxlen=self.FRAMES)
+        self._played: deque[float] = deque([0.0] * (self.FRAMES + self.LAGS), maxlen=self.FRAMES + self.LAGS)
+        self._playing = 0  # Frames with sound in `_played`, roughly
+        self._ticks = 0
+        self.lag = 0
+        self.gain = 0.0
+
+    def hear(self, heard: float, played: float) -> float:
+        """Levels of the Frame heard now and of the one played with it; what echo alone may account for of `heard`."""
+        self._heard.append(heard)
+        self._played.append(played)
+        self._playing = min(self._playing + 1, self.FRAMES) if played > 1.0 else max(self._playing - 1, 0)
+        self._ticks += 1
+        if self._playing >= self.LEAST and self._ticks % self.EVERY == 0:
+            self._estimate()
+        if not self.gain:
+            return 0.0
+        near = [self._played[-1 - lag] for lag in range(max(0, self.lag - 1), self.lag + 3)]
+        return self.gain * max(near)
+
+    def _estimate(self) -> None:
+        heard = np.array(self._heard, dtype=np.float32)
+        played = np.array(self._played, dtype=np.float32)
+        span = min(self.FRAMES, self._playing)
+        heard = heard[-span:] - heard[-span:].mean()
+        windows = np.lib.stride_tricks.sliding_window_view(played, span)[-1 : -2 - self.LAGS : -1]  # row = lag
+        centred = windows - windows.mean(axis=1, keepdims=True)
+        power = np.sqrt((centred**2).sum(axis=1) * float(heard @ heard)) + 1e-6
+        correlation = (centred @ heard) / power
+        best = int(correlation.argmax())
+        if correlation[best] >= self.SURE:
+            self.lag = best
+            self.gain = min(1.0, float(centred[best] @ heard) / float(centred[best] @ centred[best]))
