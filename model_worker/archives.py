@@ -28,7 +28,11 @@ Step = Callable[[int, str], None]
 _POLL_S = 0.2
 
 
-class ArchiveError(OffhookError):
+class CatalogueError(OffhookError):
+    """Weights cannot be had or cannot be trusted."""
+
+
+class ArchiveError(CatalogueError):
     """An archive could not be downloaded, or is not the one that the catalogue pins."""
 
 

@@ -19,18 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from calls.errors import OffhookError
-from model_worker.archives import Archive, ArchiveError, Progress, fetch_archive, file_sha256, open_member
+from model_worker.archives import (
+    Archive,
+    ArchiveError,
+    CatalogueError,
+    Progress,
+    fetch_archive,
+    file_sha256,
+    open_member,
+)
 
 TABLE = Path(__file__).with_name("models.toml")
 DEFAULT_HOME = Path("~/.cache/offhook/models")
 OVERRIDE_PREFIX = "OFFHOOK_MODEL_DIR_"
 _STAMP = ".checked.json"
 _BLOCK = 1 << 20
-
-
-class CatalogueError(OffhookError):
-    """Weights cannot be had or cannot be trusted."""
 
 
 class UnknownModel(CatalogueError):
