@@ -27,7 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from calls.errors import BusError, EventError
-from calls.events import CALLS, WORK, AnyEvent, Assignment, Event, decode, encode
+from calls.events import CALLS, WORK, AnyEvent, Assignment, AudioChunk, Event, Speech, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ EXPIRE_S = 3600  # a call's streams are kept this long after their last event
 OUTAGE = (RedisConnectionError, RedisTimeoutError, ConnectionError, OSError)
 
 # Entries kept, by the stream's name up to its colon. Audio: 60 s of two participants at 2.5 Chunks a second.
-BOUNDS = {"calls": 20_000, "work": 10_000, "call": 200_000, "audio": 300, "speech": 2_000}
+BOUNDS = {"calls": 20_000, "work": 10_000, "call": 200_000, "audio": 300, "speech": 500}
 
 _RENEW = """
 local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
@@ -80,51 +80,68 @@ class Lease:
 
 
 class Outbox:
-    """Posts events without waiting. Bounded: when `capacity` events wait because the bus is away, the oldest audio
-    goes first, then the oldest event; `dropped` counts both. Sending is in order and repeated after an outage, so
-    an event may arrive twice and receivers go by its ids and indices."""
+    """Posts events without waiting. Sending is in order within a stream and repeated after an outage, so an event may
+    arrive twice and receivers go by its ids and indices.
 
-    def __init__(self, client: Any, capacity: int = 50_000) -> None:
+    Bounded: while the bus is away, the oldest audio goes when `audio_bytes` of it wait, the oldest event when `events`
+    wait; `dropped` counts both. Events are sent before audio.
+    """
+
+    def __init__(self, client: Any, events: int = 50_000, audio_bytes: int = 128 << 20) -> None:
         self._client = client
-        self._waiting: deque[tuple[str, Event]] = deque()
-        self._capacity = capacity
+        self._events: deque[tuple[str, Event]] = deque()
+        self._audio: deque[tuple[str, AudioChunk | Speech]] = deque()
+        self._audio_bytes = 0
+        self._bounds = events, audio_bytes
         self._wake = asyncio.Event()
-        self._sending = False
+        self._sending = 0
         self.dropped = 0
         self.connected = True
 
     def post(self, stream: str, event: Event) -> None:
         """Queue `event` for `stream`. Never blocks, never raises."""
-        if len(self._waiting) >= self._capacity:
-            self._drop_one()
-        self._waiting.append((stream, event))
+        if isinstance(event, AudioChunk | Speech):
+            self._audio.append((stream, event))
+            self._audio_bytes += len(event.pcm)
+            while self._audio_bytes > self._bounds[1]:
+                self._audio_bytes -= len(self._audio.popleft()[1].pcm)
+                self.dropped += 1
+        else:
+            self._events.append((stream, event))
+            if len(self._events) > self._bounds[0]:
+                self._events.popleft()
+                self.dropped += 1
         self._wake.set()
 
-    def _drop_one(self) -> None:
-        self.dropped += 1
-        for index, (stream, _) in enumerate(self._waiting):
-            if stream.startswith(("audio:", "speech:")):
-                del self._waiting[index]
-                return
-        self._waiting.popleft()
+    @property
+    def waiting(self) -> int:
+        """Events and audio that the bus has not acknowledged yet."""
+        return len(self._events) + len(self._audio) + self._sending
+
+    def _batch(self) -> list[tuple[str, Event]]:
+        batch: list[tuple[str, Event]] = [self._events.popleft() for _ in range(min(len(self._events), 256))]
+        for _ in range(min(len(self._audio), 64)):
+            stream, event = self._audio.popleft()
+            self._audio_bytes -= len(event.pcm)
+            batch.append((stream, event))
+        return batch
 
     async def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything posted has been sent. False if that did not happen in time."""
         deadline = time.monotonic() + timeout_s
-        while (self._waiting or self._sending) and time.monotonic() < deadline:  # noqa: ASYNC110 - has a deadline
+        while self.waiting and time.monotonic() < deadline:  # noqa: ASYNC110 - has a deadline
             await asyncio.sleep(0.01)
-        return not self._waiting and not self._sending
+        return not self.waiting
 
     async def run(self) -> None:
         """Send until cancelled. One task a process."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), 256))]
-                self._sending = True
+            while batch := self._batch():
+                self._sending = len(batch)
                 await self._send(batch)
-                self._sending = False
+                self._sending = 0
 
     async def _send(self, batch: list[tuple[str, Event]]) -> None:
         pause_s = 0.05
@@ -138,7 +155,7 @@ class Outbox:
                 await pipe.execute()
             except OUTAGE as error:
                 if self.connected:
-                    log.warning("bus away (%s); %d events wait", error, len(self._waiting) + len(batch))
+                    log.warning("bus away (%s); %d events wait", error, self.waiting)
                 self.connected = False
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.5)

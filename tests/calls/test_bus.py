@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from calls.bus import Bus
-from calls.events import CALLS, WORK, Assignment, CallStarted, Dtmf, HangUp, call_stream
+from calls.audio import CHUNK_BYTES
+from calls.bus import Bus, Outbox
+from calls.events import CALLS, WORK, Assignment, AudioChunk, CallStarted, Dtmf, HangUp, call_stream
 from calls.model import Instruction, Mode, Participant, Role
 from offhook.servers import EmbeddedValkey
 
@@ -82,16 +83,19 @@ async def test_an_outage_loses_nothing_that_was_posted(own_valkey: EmbeddedValke
     await bus.close()
 
 
-async def test_a_full_outbox_drops_old_audio_first(bus_url: str) -> None:
-    bus = Bus(bus_url)
-    outbox = bus.outbox
-    outbox._capacity = 3
-    bus.post("call:a", HangUp(call_id="a", reason="1"))
-    bus.post("audio:a", HangUp(call_id="a", reason="stands for audio"))
-    bus.post("call:a", HangUp(call_id="a", reason="2"))
-    bus.post("call:a", HangUp(call_id="a", reason="3"))
-    assert [stream for stream, _ in outbox._waiting] == ["call:a"] * 3
-    assert outbox.dropped == 1
+async def test_a_full_outbox_drops_the_oldest_and_counts_it(own_valkey: EmbeddedValkey) -> None:
+    bus = Bus(own_valkey.url)
+    outbox = Outbox(bus._client, events=2, audio_bytes=2 * CHUNK_BYTES)
+    for n in range(3):
+        outbox.post("call:a", HangUp(call_id="a", reason=str(n)))
+        outbox.post("audio:a", AudioChunk(call_id="a", participant_id="caller", index=n, pcm=bytes(CHUNK_BYTES)))
+    assert outbox.dropped == 2
+    sender = asyncio.create_task(outbox.run())
+    assert await outbox.flush()
+    assert [m.event.reason for m in await bus.read("call:a")] == ["1", "2"]
+    assert [m.event.index for m in await bus.read("audio:a")] == [1, 2]
+    sender.cancel()
+    await asyncio.gather(sender, return_exceptions=True)
     await bus.close()
 
 
