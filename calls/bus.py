@@ -80,18 +80,19 @@ class Lease:
 
 
 class Outbox:
-    """Posts events without waiting. Sending is in order within a stream and repeated after an outage, so an event may
-    arrive twice and receivers go by its ids and indices.
+    """Posts events without waiting. Sending is in order and repeated after an outage, so an event may arrive twice and
+    receivers go by its ids and indices.
 
-    Bounded: while the bus is away, the oldest audio goes when `audio_bytes` of it wait, the oldest event when `events`
-    wait; `dropped` counts both. Events are sent before audio.
+    Bounded: while the bus is away, the oldest audio goes when `audio_bytes` of it wait, the oldest other event when
+    `events` wait; `dropped` counts both. Hence two queues, merged again by the order of posting.
     """
 
     def __init__(self, client: Any, events: int = 50_000, audio_bytes: int = 128 << 20) -> None:
         self._client = client
-        self._events: deque[tuple[str, Event]] = deque()
-        self._audio: deque[tuple[str, AudioChunk | Speech]] = deque()
+        self._events: deque[tuple[int, str, Event]] = deque()
+        self._audio: deque[tuple[int, str, AudioChunk | Speech]] = deque()
         self._audio_bytes = 0
+        self._posted = 0
         self._bounds = events, audio_bytes
         self._wake = asyncio.Event()
         self._sending = 0
@@ -100,14 +101,15 @@ class Outbox:
 
     def post(self, stream: str, event: Event) -> None:
         """Queue `event` for `stream`. Never blocks, never raises."""
+        self._posted += 1
         if isinstance(event, AudioChunk | Speech):
-            self._audio.append((stream, event))
+            self._audio.append((self._posted, stream, event))
             self._audio_bytes += len(event.pcm)
             while self._audio_bytes > self._bounds[1]:
-                self._audio_bytes -= len(self._audio.popleft()[1].pcm)
+                self._audio_bytes -= len(self._audio.popleft()[2].pcm)
                 self.dropped += 1
         else:
-            self._events.append((stream, event))
+            self._events.append((self._posted, stream, event))
             if len(self._events) > self._bounds[0]:
                 self._events.popleft()
                 self.dropped += 1
@@ -119,11 +121,15 @@ class Outbox:
         return len(self._events) + len(self._audio) + self._sending
 
     def _batch(self) -> list[tuple[str, Event]]:
-        batch: list[tuple[str, Event]] = [self._events.popleft() for _ in range(min(len(self._events), 256))]
-        for _ in range(min(len(self._audio), 64)):
-            stream, event = self._audio.popleft()
-            self._audio_bytes -= len(event.pcm)
-            batch.append((stream, event))
+        batch: list[tuple[str, Event]] = []
+        while len(batch) < 128 and (self._events or self._audio):
+            if self._audio and (not self._events or self._audio[0][0] < self._events[0][0]):
+                _, stream, chunk = self._audio.popleft()
+                self._audio_bytes -= len(chunk.pcm)
+                batch.append((stream, chunk))
+            else:
+                _, stream, event = self._events.popleft()
+                batch.append((stream, event))
         return batch
 
     async def flush(self, timeout_s: float = 5.0) -> bool:
