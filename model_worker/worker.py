@@ -116,6 +116,7 @@ class Worker:
         self.lapse_ms = lapse_ms
         self.calls: dict[str, HeldCall] = {}
         self.missing_chunks = 0
+        self._stopping = False
         self._serving: set[asyncio.Task[None]] = set()
         self._outlet = Outlet(self._deliver)
         self._follower = bus.follower(name)
@@ -136,11 +137,13 @@ class Worker:
                     tasks.create_task(self._beat(), name="heartbeat"),
                 ]
                 await stop.wait()
+                self._stopping = True
                 log.info("stopping with %d calls; their leases lapse for another worker", len(self.calls))
                 for task in work:
                     task.cancel()
                 for call in self.calls.values():
                     call.lost = True
+                    call.ended.set()
                 for task in self._serving:
                     task.cancel()
         finally:
@@ -153,10 +156,12 @@ class Worker:
 
     def room(self) -> int:
         """How many more calls this worker takes now."""
-        return 0 if self.engine.model.load() >= 1.0 else max(0, self.capacity - len(self.calls))
+        full = self._stopping or self.engine.model.load() >= 1.0
+        return 0 if full else max(0, self.capacity - len(self.calls))
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> None:
-        while True:
+        # Not `while True`: now and then the Redis client swallows a cancellation that meets the end of a blocking read.
+        while not self._stopping:
             try:
                 leases = await self.bus.claim(self.name, self.room(), self.lapse_ms)
             except BusError as error:
@@ -193,7 +198,7 @@ class Worker:
             self._drop(call)
 
     async def _renew(self, call: HeldCall) -> None:
-        while True:
+        while not call.lost:
             await asyncio.sleep(self.lapse_ms / 3000)
             try:
                 ours = await self.bus.renew(self.name, call.lease.position)
@@ -288,11 +293,12 @@ class Worker:
 
     async def _read(self, stream: str, after: str = "0-0") -> list[Message]:
         """What a stream holds now, however long the bus is away."""
-        while True:
+        while not self._stopping:
             try:
                 return await self.bus.read(stream, after)
             except BusError:
                 await asyncio.sleep(0.2)
+        return []
 
     def _drop(self, call: HeldCall) -> None:
         self.calls.pop(call.id, None)
