@@ -1,0 +1,121 @@
+"""Whole calls through a whole service: every bridge, every mode, checked in what `offhook show --json` gives."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offhook.demo import FOLDER, answer_steps
+from offhook.place import Via, orders, place_orders
+from tests.system.conftest import System
+
+GARAGE = FOLDER / "garage-call"
+QUESTION = FOLDER / "caller" / "1-hours.wav"
+BRIDGES = ("sip", "webrtc", "mediastreams")
+
+
+def text_of(story: dict[str, Any], participant: str) -> str:
+    return " ".join(u["text"] for u in story["utterances"] if u["participant"] == participant).lower()
+
+
+def check_story(story: dict[str, Any], system: System) -> None:
+    """What holds for every completed call."""
+    assert story["state"] == "ended"
+    assert story["recording"]["channels"] == 2
+    with wave.open(str(system.data / "recordings" / story["recording"]["path"])) as recording:
+        assert recording.getnchannels() == 2
+        length_s = recording.getnframes() / recording.getframerate()
+    assert length_s == pytest.approx(story["duration_s"], abs=0.5)
+    assert story["recording"]["duration_s"] == pytest.approx(length_s, abs=0.1)
+    humans = [p["id"] for p in story["participants"] if p["role"] != "voice_agent"]
+    chunks = int(story["duration_s"] / 0.4)
+    # A decision for every whole chunk of every human participant; the call's end may cut the last ones.
+    assert story["decisions"]["chunks"] == pytest.approx(len(humans) * chunks, abs=3 * len(humans))
+    for utterance in story["utterances"]:
+        assert 0 <= utterance["start_s"] < utterance["end_s"] <= story["duration_s"] + 0.5
+        times = [word["start_s"] for word in utterance["words"]]
+        assert times == sorted(times)
+
+
+@pytest.mark.parametrize("via", BRIDGES)
+def test_a_question_is_answered_on_every_bridge(system: System, via: str) -> None:
+    story = system.place(via, "--caller", str(QUESTION), "--linger", "9")
+    check_story(story, system)
+    assert story["bridge"] == via
+    assert story["mode"] == "answer"
+    greeting, *answers = story["answers"]
+    assert "recorded" in greeting["text"].lower()
+    assert answers, story
+    assert story["decisions"]["answer"] >= 1
+    shown = json.loads(system.offhook("show", story["id"][:12], "--json").stdout)
+    assert {key: shown[key] for key in ("id", "answers")} == {key: story[key] for key in ("id", "answers")}
+
+
+@pytest.mark.parametrize("via", BRIDGES)
+def test_two_parties_are_transcribed_apart_on_every_bridge(system: System, via: str, cut: Callable[..., Path]) -> None:
+    caller, agent = cut(GARAGE / "caller.wav", 0, 42), cut(GARAGE / "agent.wav", 0, 42)
+    story = system.place(via, "--mode", "assist", "--caller", str(caller), "--agent", str(agent), "--linger", "3")
+    check_story(story, system)
+    assert {p["id"] for p in story["participants"]} >= {"caller", "human_agent"}
+    assert "light" in text_of(story, "caller")
+    assert "service" in text_of(story, "human_agent")
+    assert story["hints"], "a customer whose oil light stays on after a service deserves a hint"
+    assert all(hint["source"] and hint["at_s"] >= hint["trigger_s"] - 0.4 for hint in story["hints"])
+    assert story["answers"] == []
+
+
+async def test_the_demo_caller_asks_interrupts_and_says_goodbye(system: System) -> None:
+    completed, call_id, why = await place_orders(system.running, orders(Via.SIP, "answer", answer_steps()), None)
+    assert completed, why
+    story = system.client.wait_until_written(call_id)
+    check_story(story, system)
+    assert len(story["answers"]) >= 4
+    interrupted = [answer for answer in story["answers"] if answer["interrupted"]]
+    assert interrupted
+    for answer in interrupted:
+        assert answer["text"].startswith(answer["heard_text"])
+        assert len(answer["heard_text"]) < len(answer["text"])
+    assert any(answer["response_ms"] for answer in story["answers"])
+
+
+def test_transcribe_mode_only_writes(system: System, say: Callable[..., Path]) -> None:
+    prompt = say(0.5, "vm-goodbye", 0.8, "all-circuits-busy-now", 1.0)
+    story = system.place("sip", "--mode", "transcribe", "--caller", str(prompt), "--linger", "2")
+    check_story(story, system)
+    assert "goodbye" in text_of(story, "caller").replace("good bye", "goodbye")
+    assert "busy" in text_of(story, "caller")
+    assert story["answers"] == story["hints"] == []
+
+
+def test_a_caller_who_is_silent_gets_no_transcript(system: System, say: Callable[..., Path]) -> None:
+    story = system.place("sip", "--mode", "transcribe", "--caller", str(say(5.0)), "--linger", "0.5")
+    assert story["utterances"] == []
+    assert story["decisions"]["silent"] == story["decisions"]["chunks"]
+
+
+def test_wrap_up_writes_a_summary_and_a_better_transcript(system: System, cut: Callable[..., Path]) -> None:
+    caller, agent = cut(GARAGE / "caller.wav", 0, 30), cut(GARAGE / "agent.wav", 0, 30)
+    story = system.place(
+        "sip", "--mode", "assist", "--caller", str(caller), "--agent", str(agent), "--linger", "1", "--wait-wrap-up"
+    )
+    assert story["wrap_up"] == "done", story["wrap_up"]
+    assert story["summary"]
+    assert story["utterances"]
+    assert all(utterance["revision"] >= 1 for utterance in story["utterances"])
+    assert any(found["id"] == story["id"] for found in system.client.calls(search="oil light"))
+
+
+def test_bad_audio_is_refused_before_anything_rings(system: System, tmp_path: Path) -> None:
+    before = len(system.client.calls(limit=200))
+    for content, message in ((b"", "empty"), (b"not a wav at all", "not a WAV")):
+        path = tmp_path / "bad.wav"
+        path.write_bytes(content)
+        done = system.offhook("call", "--caller", str(path), check=False)
+        assert done.returncode == 1
+        assert message in done.stderr
+    assert len(system.client.calls(limit=200)) == before
