@@ -83,23 +83,28 @@ class NoiseFloor:
 
 
 class EchoEstimate:
-    """How loud the caller's track echoes what we play: delay and gain from the envelopes of the last two seconds.
+    """How loud the caller's track echoes what we play: delay and gain from the levels of the last two seconds.
 
-    No echo is removed from the audio; the estimate only tells what a Frame may be by echo alone. It knows nothing in
-    the first half second of the first answer, and a path that changes (a phone put on speaker) is followed within
-    two seconds.
+    No echo is removed from the audio; the estimate only tells what a Frame may be by echo alone. It takes some 300 ms
+    of echo to learn a path, so the first answer on an echoing line stumbles once (it is paused, and resumed); a path
+    that changes (a phone put on speaker) is followed within two seconds.
     """
 
     FRAMES = 100
     LAGS = 30  # up to 600 ms there and back
-    LEAST = 25  # Frames of playing before the first estimate
-    EVERY = 10
-    SURE = 0.75  # correlation of the envelopes
+    LOUD = 100.0  # RMS of a played Frame that can be heard as echo
+    LEAST = 12  # loud Frames before there is an estimate
+    EVERY = 5  # Frames between estimates
+    SURE = 0.7  # correlation of the levels
+    # Echo is always there while we play, speech now and then: of the ratios of heard to played, a low quantile
+    # bounds the echo's gain whatever else is heard.
+    QUANTILE = 0.3
+    MOST = 0.5  # -6 dB; what comes back louder is no echo
 
     def __init__(self) -> None:
         self._heard: deque[float] = deque([0.0] * self.FRAMES, maxlen=self.FRAMES)
         self._played: deque[float] = deque([0.0] * (self.FRAMES + self.LAGS), maxlen=self.FRAMES + self.LAGS)
-        self._playing = 0  # Frames with sound in `_played`, roughly
+        self._since_loud = self.FRAMES
         self._ticks = 0
         self.lag = 0
         self.gain = 0.0
@@ -108,25 +113,30 @@ class EchoEstimate:
         """Levels of the Frame heard now and of the one played with it; what echo alone may account for of `heard`."""
         self._heard.append(heard)
         self._played.append(played)
-        self._playing = min(self._playing + 1, self.FRAMES) if played > 1.0 else max(self._playing - 1, 0)
+        self._since_loud = 0 if played > self.LOUD else self._since_loud + 1
         self._ticks += 1
-        if self._playing >= self.LEAST and self._ticks % self.EVERY == 0:
+        if self._since_loud < self.FRAMES and self._ticks % self.EVERY == 0:
             self._estimate()
         if not self.gain:
             return 0.0
-        near = [self._played[-1 - lag] for lag in range(max(0, self.lag - 1), self.lag + 3)]
+        near = (self._played[-1 - lag] for lag in range(max(0, self.lag - 1), self.lag + 3))
         return self.gain * max(near)
 
     def _estimate(self) -> None:
         heard = np.array(self._heard, dtype=np.float32)
         played = np.array(self._played, dtype=np.float32)
-        span = min(self.FRAMES, self._playing)
-        heard = heard[-span:] - heard[-span:].mean()
-        windows = np.lib.stride_tricks.sliding_window_view(played, span)[-1 : -2 - self.LAGS : -1]  # row = lag
-        centred = windows - windows.mean(axis=1, keepdims=True)
-        power = np.sqrt((centred**2).sum(axis=1) * float(heard @ heard)) + 1e-6
-        correlation = (centred @ heard) / power
-        best = int(correlation.argmax())
-        if correlation[best] >= self.SURE:
-            self.lag = best
-            self.gain = min(1.0, float(centred[best] @ heard) / float(centred[best] @ centred[best]))
+        by_lag = np.lib.stride_tricks.sliding_window_view(played, self.FRAMES)[::-1]  # row n: played n Frames before
+        level_of = by_lag - by_lag.mean(axis=1, keepdims=True)
+        centred = heard - heard.mean()
+        power = np.sqrt(np.einsum("ij,ij->i", level_of, level_of) * float(centred @ centred)) + 1e-6
+        correlation = level_of @ centred / power
+        sure = float(correlation.max()) >= self.SURE
+        lag = int(correlation.argmax()) if sure else self.lag
+        loud = by_lag[lag] > self.LOUD
+        if np.count_nonzero(loud) < self.LEAST:
+            return
+        bound = float(np.quantile(heard[loud] / by_lag[lag][loud], self.QUANTILE))
+        if sure and bound <= self.MOST:
+            self.lag, self.gain = lag, bound
+        else:
+            self.gain = min(self.gain, bound)
