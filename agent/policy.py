@@ -6,13 +6,13 @@ Nothing here keeps state or knows of events on the bus; conversation.py asks and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from agent import words
 from agent.phrases import Phrase, fixed_phrases
-from agent.readback import Details, details
+from agent.readback import SHORTEST_NUMBER, Details, details
 from agent.speech import plain_words
 from calls.events import CallOffered, ResponseOpened
 from calls.model import Card, Hint, Instruction, Mode
@@ -107,78 +107,13 @@ class Turn:
     sources: tuple[str, ...] = ()
 
 
-_BACKCHANNELS = frozenset(
-    "mhm|mm|mmm|hm|hmm|mm hm|mm hmm|mmhmm|uh huh|uhuh|uh|um|er|erm|ah|oh|aha|ok|okay|yeah|yep|yup|yes|right|sure|i see|"
-    "got it|alright|all right|good|great|cool|fine|of course|exactly|yeah yeah|yes yes|okay okay|ok ok|oh okay|ah okay|"
-    "yeah okay|okay yeah|yeah sure|right right|oh right|right okay|okay right|you".split("|")
-)
-_FILLER = (
-    r"(?: (?:please|thanks|thank you|that's (?:right|correct|fine|good|all|it)|it is|you did|i would|i do|do|yes|yeah|no|"
-    r"correct|right|perfect|very much|great|good|okay|for now|it's (?:okay|fine|all right)|i'm (?:good|fine|all set)|not))*$"
-)
-_YES = re.compile(
-    r"(?:oh |ah |um |well |okay )?(?:yes|yeah|yep|yup|sure|please(?: do)?|correct|that's (?:right|correct|it|fine|good)|right|"
-    r"ok|okay|all right|alright|of course|go ahead|absolutely|definitely|i (?:would|do)|perfect|exactly|you did)\b"
-)
-_NO = re.compile(
-    r"(?:oh |ah |um |er |well |okay )?(?:no|nope|nah|not really|not quite|wrong|incorrect|that's (?:wrong|not right|not it)|"
-    r"i'm (?:good|fine|all set)|don't bother|never mind|nothing|that's (?:all|everything)|it's (?:okay|fine|all right))\b"
-)
-_PLAIN_YES, _PLAIN_NO = (re.compile(answer.pattern + _FILLER) for answer in (_YES, _NO))
-_GOODBYE = re.compile(
-    r"\b(?:good ?bye|bye|cheerio|see you(?: later| soon| then)?$|have a (?:good|nice|great|lovely) (?:day|one|evening|"
-    r"weekend|afternoon)|that's (?:all|it|everything)(?: for (?:now|today))?(?: thank(?:s| you).*)?$|"
-    r"that(?: will|'ll) be all|nothing else|talk to you later)\b"
-)
-_PERSON = re.compile(
-    r"\b(?:(?:speak|talk)(?:ing)? (?:to|with)|put me through|transfer me|connect me|get me|pass me|give me|put me on)\b[a-z' ]{0,30}\b"
-    r"(?:person|human|someone|somebody|anyone|anybody|agent|operator|manager|mechanic|representative|advisor|colleague|staff|"
-    r"receptionist|reception|people)\b|\b(?:want|need|like) (?:an? |the )?(?:real |actual |live |human )*(?:person|human|agent|"
-    r"operator|manager|representative)\b|^(?:an? )?(?:operator|agent|representative|human(?: being)?|real person)(?: please)?$"
-)
-_IDENTITY = re.compile(
-    r"\b(?:are you|am i (?:speaking|talking) (?:to|with)|is this|is that)\b[a-z' ]{0,20}"
-    r"\b(?:robot|machine|computer|ai|a i|bot|human|person|recording|automated|real)\b|\bwho (?:are you|am i (?:talking|speaking))"
-)
-_HELLO = re.compile(
-    r"(?:(?:hello|hi|hey|good (?:morning|afternoon|evening))(?: there)?|(?:are )?you there|can you hear me|anybody there|"
-    r"anyone there)(?: (?:hello|hi|there|can you hear me|are you there|is (?:anyone|anybody) there|please))*$"
-)
-_THANKS = re.compile(
-    r"(?:ok |okay |oh |great |lovely |perfect |right |good |brilliant |all right |alright )*"
-    r"(?:thank you|thanks|cheers|much appreciated)(?: (?:so|very) much| a lot| a million| indeed| for (?:that|your help)| then)*$"
-)
-_REPEAT = re.compile(
-    r"(?:sorry |pardon |excuse me )*(?:pardon(?: me)?|sorry|what|come again|(?:can|could|would) you (?:please )?"
-    r"(?:say|repeat) (?:that|it)(?: again)?|say (?:that|it) again|what did you say|what was that|i didn't (?:catch|hear|get) "
-    r"(?:that|you)|repeat (?:that|it))(?: please| again)*$"
-)
-_WAIT = re.compile(
-    r"(?:um |uh |ok |okay |oh |yeah |yes |please )*(?:(?:hold|hang) on|wait|bear with me|(?:just )?(?:one|a|half a) "
-    r"(?:moment|second|sec|minute)|just a (?:moment|second|sec|minute)|let me (?:see|check|look|find|get)|give me a "
-    r"(?:moment|second|sec|minute))\b(?: [a-z']+){0,6}$"
-)
-_QUESTION = re.compile(
-    r"(?:(?:so|and|um|well|hi|hello|okay|but|yes|no) )*(?:what|when|where|who|why|how|which|do|does|did|are|is|can|could|will|would|"
-    r"should|have|has)\b"
-)
-_BOOKING = re.compile(
-    r"\b(?:book|appointment|bring it|drop (?:it|the car|my car)|come in|fit me in|slot|rebook|reschedule)\b"
-)
-
-
-def is_backchannel(text: str) -> bool:
-    """Whether `text` is nothing more than a sign of listening: it neither stops an answer nor asks for one."""
-    said = plain_words(text)
-    return not said or said in _BACKCHANNELS
-
-
 def given(text: str, asked: Asked) -> Details:
     """What in `text` must be read back: numbers always; days and times only where they are an appointment, so that
     "are you open on Saturday?" is answered and not read back."""
-    found = details(text)
+    found = details(text, shortest=3 if asked is Asked.NUMBER else SHORTEST_NUMBER)
     said = plain_words(text)
-    appointment = bool(_BOOKING.search(said)) or (asked in (Asked.NUMBER, Asked.RIGHT) and not _QUESTION.match(said))
+    answering = asked in (Asked.NUMBER, Asked.RIGHT)
+    appointment = (answering or words.BOOKING.search(said)) and not words.QUESTION.match(said)
     return found if appointment else Details(found.number, found.plate)
 
 
@@ -193,37 +128,39 @@ def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
         return Move.READ_BACK
     if asked is Asked.RIGHT and (reply := _reply(said, asked)):
         return reply
-    if len(said.split()) <= 12 and _GOODBYE.search(said) and not turn.heard.rstrip().endswith("?"):
+    if len(said.split()) <= 12 and words.GOODBYE.search(said) and not turn.heard.rstrip().endswith("?"):
         return Move.GOODBYE
     if reply := _reply(said, asked):
         return reply
-    if _PERSON.search(said):
+    if words.PERSON.search(said):
         return Move.PERSON
-    if _IDENTITY.search(said):
+    if words.IDENTITY.search(said):
         return Move.IDENTITY
-    for pattern, reaction in ((_REPEAT, Move.REPEAT), (_WAIT, Move.TAKE_TIME), (_THANKS, Move.WELCOME)):
+    for pattern, reaction in ((words.REPEAT, Move.REPEAT), (words.WAIT, Move.TAKE_TIME), (words.THANKS, Move.WELCOME)):
         if pattern.match(said):
             return reaction
-    if is_backchannel(turn.heard):
+    if words.is_backchannel(turn.heard):
         return Move.IGNORE
-    if _HELLO.match(said):
+    if words.HELLO.match(said):
         return Move.HELLO
-    return Move.ANSWER if turn.sources else Move.UNKNOWN
+    if turn.sources:
+        return Move.ANSWER
+    return Move.REPAIR if asked is Asked.NUMBER else Move.UNKNOWN
 
 
 def _reply(said: str, asked: Asked) -> Move | None:
     """A yes or no to what the agent asked. With more in it ("no, what about tyres?") it is a turn of its own, except
     where the number just read back was wrong ("no, it's nine, not five")."""
     if asked is Asked.RIGHT:
-        return Move.CONFIRMED if _YES.match(said) else Move.NOT_RIGHT if _NO.match(said) else None
-    if asked is not Asked.NOTHING and _PLAIN_NO.match(said):
+        return Move.CONFIRMED if words.YES.match(said) else Move.NOT_RIGHT if words.NO.match(said) else None
+    if asked is not Asked.NOTHING and words.PLAIN_NO.match(said):
         # "No, thank you" to "is there anything else?" is how most callers say goodbye.
         return Move.GOODBYE if asked is Asked.MORE else Move.DECLINED
-    if asked is Asked.MESSAGE and _PLAIN_YES.match(said):
+    if asked is Asked.MESSAGE and words.PLAIN_YES.match(said):
         return Move.TAKE_MESSAGE
-    if _PLAIN_YES.match(said) and (not is_backchannel(said) or (asked is Asked.MORE and said.startswith("ye"))):
-        return Move.GO_AHEAD
-    return Move.DECLINED if _PLAIN_NO.match(said) else None
+    if words.PLAIN_YES.match(said) and (asked is Asked.MORE or not words.is_backchannel(said)):
+        return Move.GO_AHEAD if said.startswith(("ye", "sure", "please", "ok")) else Move.IGNORE
+    return Move.DECLINED if words.PLAIN_NO.match(said) else None
 
 
 def why_not_hint(opened: ResponseOpened, shown: Sequence[Hint], now_s: float, rules: Rules) -> str:
@@ -247,13 +184,14 @@ def _alike(one: str, other: str) -> bool:
 
 _ROLES = {
     Mode.ANSWER: (
-        "You answer the telephone for {company}. Use only the notes. Reply in one or two short sentences of plain spoken "
-        "English. Say prices, times and names exactly as in the notes. No lists. Do not invent anything. "
+        "You answer the telephone for {company}. Use only the notes. Reply in one or two short sentences of plain "
+        "spoken English. Say prices, times and names exactly as in the notes. No lists. Do not invent anything. "
         "If the notes do not answer the question, say only: I don't have that in my notes."
     ),
     Mode.ASSIST: (
-        "You help an employee of {company} who is on the telephone with a customer. Use only the notes. In one or two short "
-        "sentences, write the fact or the next step that helps with what the customer just said. Do not invent anything."
+        "You help an employee of {company} who is on the telephone with a customer. Use only the notes. In one or "
+        "two short sentences, write the fact or the next step that helps with what the customer just said. "
+        "Do not invent anything."
     ),
     Mode.TRANSCRIBE: "You write down what is said on a call with {company}. You never speak.",
 }

@@ -27,7 +27,8 @@ _PLATE = re.compile(
     r"\b([A-Z]{2}[0-9]{2}[ -]?[A-Z]{3}|[A-Z][0-9]{1,3}[ -]?[A-Z]{3}|[0-9][A-Z]{3}[0-9]{3})\b", re.IGNORECASE
 )
 _PLATE_NAMED = re.compile(
-    r"\b(?:registration|reg|plate|number plate|licen[cs]e plate)(?: number)?(?:'s| is|:)? ((?:[A-Z0-9]{1,3}\b[ ,.-]*){2,8})",
+    r"\b(?:registration|reg|plate|number plate|licen[cs]e plate)(?: number)?(?:'s| is|:)? "
+    r"((?:[A-Z0-9]{1,3}\b[ ,.-]*){2,8})",
     re.IGNORECASE,
 )
 
@@ -83,12 +84,12 @@ class Details:
         return ", ".join(f"{name} {value}" for name, value in named if value)
 
 
-def details(text: str) -> Details:
-    """Everything in `text` that should be read back."""
-    return Details(find_number(text), find_plate(text), find_when(text))
+def details(text: str, shortest: int = SHORTEST_NUMBER) -> Details:
+    """Everything in `text` that should be read back; numbers from `shortest` digits on."""
+    return Details(find_number(text, shortest), find_plate(text), find_when(text))
 
 
-def find_number(text: str) -> str:
+def find_number(text: str, shortest: int = SHORTEST_NUMBER) -> str:
     """The longest telephone number in `text`, as digits, or "".
 
     Digits count as one number while only digits, digit words, "double" and "triple" stand together.
@@ -105,7 +106,7 @@ def find_number(text: str) -> str:
         else:
             best, run = best if token.lower() in _UNITS else max(best, run, key=len), ""
         times = 1
-    return best if len(best.lstrip("+")) >= SHORTEST_NUMBER else ""
+    return best if len(best.lstrip("+")) >= shortest else ""
 
 
 def _digits(token: str) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 FIRST_WORDS = 3  # a comma ends the first clause after so many words: the sooner it is spoken, the better
 LATER_WORDS = 8  # the same for the clauses after it: longer clauses are spoken more naturally
+FIRST_LONGEST = 9  # a first clause that is longer is cut before a joining word
 LONGEST_WORDS = 24  # a clause without any punctuation is cut here
 
 _UNSPEAKABLE = re.compile(r"[*_`#|<>\[\]{}~^\\]+|^\s*(?:[-•]|\d+[.)])\s+", re.MULTILINE)
 _SPACE = re.compile(r"\s+")
 _STOP = re.compile(r"[.!?]['\")]?(?=\s)")
 _PAUSE = re.compile(r"[,;:—–](?=\s)")
+_JOIN = re.compile(r"\s(?=(?:and|but|so|or|because|which|if|when|while|who|until)\s)", re.IGNORECASE)
 # After these a full stop does not end the sentence: "Mr. Lee", "a.m. on Monday", "approx. five", "J. Lee".
 _ABBREVIATION = re.compile(r"(?:\b(?:mr|mrs|ms|dr|st|rd|approx)|\b(?:[a-z]\.)*[a-z])\.$", re.IGNORECASE)
 
@@ -60,9 +62,18 @@ class Clauses:
                     return mark.end()
             elif mark.group() == "\n" or not _ABBREVIATION.search(before):
                 return mark.end()
-        if len(self._text.split()) > LONGEST_WORDS:
-            return self._text.rindex(" ")
-        return None
+        return self._cut_long()
+
+    def _cut_long(self) -> int | None:
+        """Where to cut what has run on without a pause; the last word may not be complete and is left."""
+        words = len(self._text.split())
+        if self._count == 0 and words > FIRST_LONGEST:
+            joins = [
+                m.start() for m in _JOIN.finditer(self._text) if len(self._text[: m.start()].split()) >= FIRST_WORDS
+            ]
+            if joins:
+                return joins[-1]
+        return self._text.rindex(" ") if words > LONGEST_WORDS else None
 
 
 def clauses(text: str) -> list[str]:
