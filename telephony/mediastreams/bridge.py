@@ -116,9 +116,10 @@ class MediaStreamsBridge:
         admission = Admission(handle, voice.call_sid, voice.roles)
         token = self._admissions.add(admission)
         self._tasks.create_task(self._expire(admission))
-        twiml = webhook.answer_twiml(url, token) if voice.mode is Mode.ANSWER else webhook.fork_twiml(voice, url, token)
         log.info("admitted %s", voice.call_sid, extra={"call_id": handle.call_id})
-        return twiml
+        if voice.mode is Mode.ANSWER:
+            return webhook.answer_twiml(url, token, handle.call_id)
+        return webhook.fork_twiml(voice, url, token, handle.call_id)
 
     async def _expire(self, admission: Admission) -> None:
         """A call whose stream never comes is given up."""

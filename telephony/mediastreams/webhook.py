@@ -86,20 +86,20 @@ def read_request(
     )
 
 
-def answer_twiml(url: str, token: str) -> str:
+def answer_twiml(url: str, token: str, call_id: str) -> str:
     """Two-way: the caller talks to us."""
     response = VoiceResponse()
     connect = Connect()
-    connect.append(_stream(url, token))
+    connect.append(_stream(url, token, call_id))
     response.append(connect)
     return str(response)
 
 
-def fork_twiml(request: VoiceRequest, url: str, token: str) -> str:
+def fork_twiml(request: VoiceRequest, url: str, token: str, call_id: str) -> str:
     """One-way: we hear both parties while the caller is put through, or the flow goes on, or the line is kept up."""
     response = VoiceResponse()
     start = Start()
-    start.append(_stream(url, token, track="both_tracks"))
+    start.append(_stream(url, token, call_id, track="both_tracks"))
     response.append(start)
     if not _goes_on(request, response):
         response.pause(length=KEEP_UP_S)
@@ -133,7 +133,8 @@ def _goes_on(request: VoiceRequest, response: VoiceResponse) -> bool:
     return bool(request.dial or request.next_url)
 
 
-def _stream(url: str, token: str, **attributes: str) -> Stream:
+def _stream(url: str, token: str, call_id: str, **attributes: str) -> Stream:
     stream = Stream(url=url, **attributes)
     stream.parameter(name="token", value=token)
+    stream.parameter(name="call_id", value=call_id)  # so that it stands in Twilio's own logs
     return stream
