@@ -52,7 +52,8 @@ class RegistrarLink:
             log.info("registered as %s with %s, %s", self._account.user, self._account.host, why)
         else:
             log.warning("not registered with %s: %s; trying again", self._account.host, why)
-            self._way = None  # its address may have changed
+            self._way = None  # its address may have changed: look again, for the next try
+            self._find_way()
 
     def _find_way(self) -> Hop | None:
         """The way, if it is known and open; else it is looked for, for the next try."""
