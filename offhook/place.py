@@ -42,13 +42,17 @@ class PhoneOrder:
     role: Role = Role.CALLER
     reference: str = ""
     fork: list[dict[str, Any]] = field(default_factory=list)
+    keep: str = ""  # a file for what the phone hears: raw 16 kHz mono s16, from the first tick
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneEnd:
+    """How it went; `started_s` is when each step began, on the phone's own clock (that of the kept audio)."""
+
     completed: bool
     reason: str
     call_id: str = ""
+    started_s: tuple[float, ...] = ()
 
 
 async def place(

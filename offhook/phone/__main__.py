@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from calls.errors import OffhookError
@@ -33,7 +34,7 @@ def script(steps: list[dict[str, Any]]) -> Script:
 
 
 async def call(running: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
-    """Place the call and wait for its end: {completed, reason, call_id}."""
+    """Place the call and wait for its end: the fields of PhoneEnd."""
     plays = script(order["steps"])
     result: Any
     match order["via"]:
@@ -70,7 +71,10 @@ async def call(running: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]
                 script=plays,
                 agent=script(order["fork"]) if order["fork"] else None,
             )
-    return {"completed": result.completed, "reason": result.reason, "call_id": result.call_id}
+    if order["keep"]:
+        Path(order["keep"]).write_bytes(result.heard)
+    end = {"completed": result.completed, "reason": result.reason, "call_id": result.call_id}
+    return {**end, "started_s": plays.started_s}
 
 
 def main() -> int:

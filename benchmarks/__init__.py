@@ -1,0 +1,1 @@
+"""Speed, measured: each module prints its figures, and none of them is a test. `offhook bench` lists them."""
