@@ -1,8 +1,9 @@
 """The voice thread: clauses to say -> speech on the bus.
 
-One clause at a time for all the calls of this worker, first come first served; fixed phrases (greeting, "one moment")
-are synthesised once and kept, and so is a clause that the model guessed it would say while the caller still spoke.
-Everything has an answer id, so an answer that was interrupted stops wherever it is: in the queue or in synthesis.
+One clause at a time for all the calls of this worker, first come first served. When there is nothing to say aloud, the
+fixed phrases of a call (greeting, "one moment") are synthesised and kept by the voice, and so is a clause that the
+model expects to say while the caller still speaks. Everything has an answer id, so an answer that was interrupted
+stops wherever it is: in the queue or in synthesis.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import heapq
 import itertools
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,15 +27,18 @@ log = logging.getLogger(__name__)
 FIRST_PIECE = 10 * FRAME_BYTES  # 0.2 s: on the wire soon
 PIECE = CHUNK_BYTES
 QUEUE = 1000  # clauses that wait; an answer has a handful, so this many means that the voice is broken
-KEPT = 128  # phrases in the cache
-_LIVE, _AHEAD = 0, 1  # priorities: what must be heard now, what may be needed soon
+_LIVE, _AHEAD, _PHRASE = range(3)  # priorities: must be heard now, will be said if the turn ends, may be needed
 
 
 class Voice(Protocol):
-    """The part of model_worker/voice.py that is needed here."""
+    """The part of model_worker/voice.py that is needed here. Its clauses are cached by what they say."""
 
     def say(self, text: str, *, style: str = "normal") -> Iterator[npt.NDArray[np.float32]]:
         """16 kHz mono float32 in -1..1, in blocks as they are ready."""
+        ...
+
+    def prepare(self, texts: Iterable[str], *, style: str = "normal") -> None:
+        """Synthesise fixed phrases now and keep them for good."""
         ...
 
 
@@ -46,6 +49,7 @@ class _Job:
     call_id: str = field(compare=False)
     say: Say = field(compare=False)
     skip: int = field(compare=False, default=0)
+    keep: bool = field(compare=False, default=False)
 
 
 class Speaker:
@@ -62,7 +66,6 @@ class Speaker:
         self._wake = threading.Condition()  # guards everything below and the jobs
         self._stopped: set[tuple[str, str]] = set()  # (call, answer)
         self._known: set[tuple[str, str, int]] = set()  # clauses taken: an event may come twice
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._closing = False
 
     # --- from any thread ----------------------------------------------------------------------------------------
@@ -80,13 +83,15 @@ class Speaker:
             heapq.heappush(self._jobs, _Job(_LIVE, next(self._serial), say.call_id, say, skip))
             self._wake.notify()
 
-    def prepare(self, texts: Iterable[str], style: str = "normal") -> None:
-        """Synthesise these soon and keep them, when there is nothing to say aloud."""
+    def prepare(self, texts: Iterable[str], keep: bool = False) -> None:
+        """Have these ready soon. `keep`: fixed phrases, wanted again and again."""
         with self._wake:
             for text in texts:
-                if text.strip() and (text, style) not in self._kept and len(self._jobs) < QUEUE:
-                    ahead = Say(call_id="", answer_id="", seq=0, text=text, style=style)
-                    heapq.heappush(self._jobs, _Job(_AHEAD, next(self._serial), "", ahead))
+                if text.strip() and len(self._jobs) < QUEUE:
+                    ahead = Say(call_id="", answer_id="", seq=0, text=text)
+                    heapq.heappush(
+                        self._jobs, _Job(_PHRASE if keep else _AHEAD, next(self._serial), "", ahead, 0, keep)
+                    )
             self._wake.notify()
 
     def stop(self, call_id: str, answer_id: str) -> None:
@@ -113,7 +118,7 @@ class Speaker:
     def run(self) -> None:
         while (job := self._next()) is not None:
             try:
-                self._speak(job) if job.priority == _LIVE else self._keep(job.say)
+                self._speak(job) if job.priority == _LIVE else self._make_ready(job)
             except Exception:
                 # The boundary between the voice and the calls. The answer must still come to its end.
                 log.exception("[%s] could not synthesise '%s'", job.call_id, job.say.text)
@@ -127,20 +132,18 @@ class Speaker:
             return None if self._closing else heapq.heappop(self._jobs)
 
     def _speak(self, job: _Job) -> None:
-        """One clause, piece by piece. The last piece is held back until it is known to be the last."""
-        held: bytes | None = None
+        """One clause, piece by piece. The end of the answer is a piece of its own, so that no audio waits for it."""
         count = 0
-        for piece in pieces(self._pcm(job.say)):
+        blocks = self._voice.say(job.say.text, style=job.say.style) if job.say.text.strip() else ()
+        for piece in pieces(blocks):
             if self._is_stopped(job):
                 return
-            if held is not None:
-                self._emit(job, count, held, last=False)
-                count += 1
-            held = piece
-        if not self._is_stopped(job):
-            self._emit(job, count, held or b"", job.say.last)
+            self._emit(job, count, piece)
+            count += 1
+        if job.say.last and not self._is_stopped(job):
+            self._emit(job, count, b"", last=True)
 
-    def _emit(self, job: _Job, piece: int, pcm: bytes, last: bool) -> None:
+    def _emit(self, job: _Job, piece: int, pcm: bytes, last: bool = False) -> None:
         say = job.say
         if piece >= job.skip or last:
             text = say.text if piece == 0 else ""
@@ -149,29 +152,12 @@ class Speaker:
             )
             self._post(job.call_id, speech)
 
-    def _pcm(self, say: Say) -> Iterator[bytes]:
-        """The clause's audio from the cache, or as it is made."""
-        key = (say.text, say.style)
-        with self._wake:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-        if kept is not None:
-            yield kept
-        elif say.text.strip():
-            for block in self._voice.say(say.text, style=say.style):
-                yield (np.clip(block, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-
-    def _keep(self, say: Say) -> None:
-        key = (say.text, say.style)
-        with self._wake:
-            if key in self._kept:
-                return
-        pcm = b"".join(self._pcm(say))
-        with self._wake:
-            self._kept[key] = pcm
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+    def _make_ready(self, job: _Job) -> None:
+        if job.keep:
+            self._voice.prepare([job.say.text])
+        else:
+            for _ in self._voice.say(job.say.text):
+                pass
 
     def _is_stopped(self, job: _Job) -> bool:
         with self._wake:
@@ -179,15 +165,12 @@ class Speaker:
             return self._closing or not known or (job.call_id, job.say.answer_id) in self._stopped
 
 
-def pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut audio into pieces: a short one first, then Chunks, then the rest."""
-    waiting = bytearray()
+def pieces(blocks: Iterable[npt.NDArray[np.float32]]) -> Iterator[bytes]:
+    """Each block as 16-bit PCM, cut into a short piece first and Chunks after it. Nothing waits for the next block."""
     size = FIRST_PIECE
     for block in blocks:
-        waiting += block
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-            size = PIECE
-    if waiting:
-        yield bytes(waiting)
+        pcm = (np.clip(block, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        at = 0
+        while at < len(pcm):
+            yield pcm[at : at + size]
+            at, size = at + size, PIECE

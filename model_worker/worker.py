@@ -310,7 +310,7 @@ class Worker:
     def _prepare_phrases(self, call: HeldCall) -> None:
         phrases = call.lease.assignment.instruction.options.get(PHRASES, "")
         if self._speaker and phrases:
-            self._speaker.prepare(phrases.splitlines())
+            self._speaker.prepare(phrases.splitlines(), keep=True)
 
     # --- what comes from the bus ----------------------------------------------------------------------------------
 

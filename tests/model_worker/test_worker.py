@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -91,11 +91,15 @@ class Tone:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.prepared: list[str] = []
 
-    def say(self, text: str, *, style: str = "normal") -> Iterable[npt.NDArray[np.float32]]:
+    def say(self, text: str, *, style: str = "normal") -> Iterator[npt.NDArray[np.float32]]:
         self.said.append(text)
         tone = np.sin(np.arange(1600 * len(text)) / 10).astype(np.float32) * 0.1
         yield from np.array_split(tone, 2)
+
+    def prepare(self, texts: Iterable[str], *, style: str = "normal") -> None:
+        self.prepared += texts
 
 
 @asynccontextmanager
@@ -218,6 +222,7 @@ async def test_clauses_become_speech_in_order(bus: Bus) -> None:
     pcm = {seq: b"".join(s.pcm for s in of(spoken, Speech) if s.seq == seq) for seq in range(3)}
     assert [len(pcm[seq]) // 3200 for seq in range(3)] == [14, 8, 0]
     assert all(len(s.pcm) <= CHUNK_BYTES for s in of(spoken, Speech))
+    assert voice.prepared == ["One moment.", "Hello."]
 
 
 async def test_an_answer_that_is_stopped_is_not_spoken(bus: Bus) -> None:

@@ -1,0 +1,176 @@
+"""The threads that write: partial transcripts now, final ones when there is time.
+
+A step of the model never waits long for words. It hands jobs to the Transcriber, whose thread takes the most urgent
+ones first and decodes several lines in one batch when several wait; a side of a call has at most one job at a time, so
+the more calls speak, the rarer each gets a new partial, and nothing piles up. The Refiner does the same for finished
+utterances with the better recogniser, at a lower priority, and skips utterances when it is behind: the job after the
+call writes them anyway.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from model_worker.cascade.ear import Pcm
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 4  # lines in one batch
+REFINER_BACKLOG_S = 20.0  # of speech
+
+
+class Urgency(IntEnum):
+    TURN = 0  # a caller may be waiting for an answer
+    ENDED = 1  # an utterance is over
+    RUNNING = 2  # somebody speaks
+
+
+class Text(Protocol):
+    """What a recogniser returns: cascade/partials.py, and a part of cascade/finals.py."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+class Recogniser(Protocol):
+    def transcribe(self, pcms: Sequence[Pcm]) -> Sequence[Text]: ...
+
+
+@dataclass(order=True, slots=True)
+class Job:
+    """Some audio to be written. `result` is set when `done` is."""
+
+    urgency: Urgency
+    serial: int
+    pcm: Pcm = field(compare=False)
+    asked_at: float = field(compare=False)  # monotonic
+    done: threading.Event = field(compare=False, default_factory=threading.Event)
+    result: Text | None = field(compare=False, default=None)
+
+
+class Transcriber:
+    """One thread around the partial recogniser."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._recogniser = recogniser
+        self._jobs: list[Job] = []
+        self._serial = itertools.count()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._delays: deque[float] = deque(maxlen=32)
+        self._thread = threading.Thread(target=self._run, name="transcriber", daemon=True)
+        self._thread.start()
+
+    def submit(self, pcm: Pcm, urgency: Urgency) -> Job:
+        with self._wake:
+            job = Job(urgency, next(self._serial), pcm, time.monotonic())
+            heapq.heappush(self._jobs, job)
+            self._wake.notify()
+        return job
+
+    def waiting(self) -> int:
+        with self._wake:
+            return len(self._jobs)
+
+    def delay_s(self) -> float:
+        """How long a job took from asking to text, lately: the sign of being busy."""
+        with self._wake:
+            oldest = time.monotonic() - min((job.asked_at for job in self._jobs), default=time.monotonic())
+            return max(oldest, sum(self._delays) / len(self._delays) if self._delays else 0.0)
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while batch := self._next():
+            try:
+                results = self._recogniser.transcribe([job.pcm for job in batch])
+            except Exception:
+                # The boundary between the recogniser and the calls: these lines have no text, the calls go on.
+                log.exception("the recogniser failed on %d lines", len(batch))
+                results = []
+            now = time.monotonic()
+            for job, result in itertools.zip_longest(batch, results):
+                job.result = result
+                job.done.set()
+                self._delays.append(now - job.asked_at)
+
+    def _next(self) -> list[Job]:
+        """The most urgent jobs: a turn alone, others together. Empty when closing."""
+        with self._wake:
+            while not self._jobs and not self._closing:
+                if not self._wake.wait(2.0):
+                    self._delays.clear()  # nobody speaks: the delays of a minute ago say nothing
+            if self._closing:
+                return []
+            first = heapq.heappop(self._jobs)
+            together = 1 if first.urgency is Urgency.TURN else TOGETHER
+            return [first, *(heapq.heappop(self._jobs) for _ in range(min(together - 1, len(self._jobs))))]
+
+
+@dataclass(slots=True)
+class _Refinement:
+    pcm: Pcm
+    prompt: str
+    then: Callable[[object], None]
+
+
+class Refiner:
+    """One thread around the final recogniser (which runs niced)."""
+
+    def __init__(self, transcribe: Callable[[Pcm, str], object], backlog_s: float = REFINER_BACKLOG_S) -> None:
+        self._transcribe = transcribe
+        self._backlog = int(backlog_s * 16_000)
+        self._queue: deque[_Refinement] = deque()
+        self._samples = 0
+        self._wake = threading.Condition()
+        self._closing = False
+        self.skipped = 0
+        self._thread = threading.Thread(target=self._run, name="refiner", daemon=True)
+        self._thread.start()
+
+    def submit(self, pcm: Pcm, prompt: str, then: Callable[[object], None]) -> bool:
+        """Have `then(final)` called, on the refiner's thread. False: there is too much to do, it never will be."""
+        with self._wake:
+            if self._samples + len(pcm) > self._backlog:
+                self.skipped += 1
+                return False
+            self._samples += len(pcm)
+            self._queue.append(_Refinement(pcm, prompt, then))
+            self._wake.notify()
+        return True
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._closing:
+                    self._wake.wait()
+                if self._closing:
+                    return
+                work = self._queue.popleft()
+            try:
+                work.then(self._transcribe(work.pcm, work.prompt))
+            except Exception:
+                log.exception("the final recogniser failed on %.1f s of speech", len(work.pcm) / 16_000)
+            with self._wake:
+                self._samples -= len(work.pcm)
