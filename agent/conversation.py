@@ -214,6 +214,7 @@ class Conversation:
         keys, self._keys = self._keys, ""
         if keys:
             self._asked = Asked.NUMBER
+            self._dealt_with_s = -1.0  # keys are no second report of the words before them
             self._listen(Turn(keys, self._keys_s), response=None)
 
     # --- the model responds ----------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ REPEAT = re.compile(
 )  # fmt: skip
 _MOMENT = "(?:moment|second|sec|minute)"
 WAIT = re.compile(
+    r"(?!.*\b(?:what|when|where|how|who|are you|do you|is (?:it|there)|can (?:you|i))\b)"
     r"(?:(?:um|uh|ok|okay|oh|yeah|yes|please) )*"
     + _any(
         "(?:hold|hang) on", "wait", "bear with me", f"(?:just )?(?:one|a|half a) {_MOMENT}", f"give me a {_MOMENT}",
