@@ -55,12 +55,11 @@ VERDICTS = {
     Happening.VOICE_PASSED: Verdict.RESUME,
 }
 
-# Measured with benchmarks/interruption.py: two sure windows begin a voice as reliably as three likely ones, 40 ms
-# sooner, and a clock or a sneeze passes less often.
+# Measured with benchmarks/interruption.py: two sure windows begin a voice as reliably as three or four likely ones,
+# 40 ms sooner, and a clock or a sneeze passes less often.
 SURE = 0.7  # probability of a window that can begin a voice
-BEGINS = 2  # of them among the last OF
-OF = 3
-VOICED = 0.5  # probability of a window that carries it on
+BEGINS = 2  # of them among the newest three
+LIKELY = 0.5  # probability of a window that carries it on
 GAP = SAMPLE_RATE // 5  # 200 ms: silence between words, part of the voice around it
 PATIENCE = SAMPLE_RATE // 2  # 500 ms after the voice ended: it was not meant
 _PRE_ROLL = 6  # Frames before the gate opened that the net hears too
@@ -82,7 +81,7 @@ class Interruption:
         self._said = 0.0  # level of what was played last
         self._newest: deque[Frame] = deque(maxlen=_PRE_ROLL)
         self._open_for = 0  # Frames until the gate closes
-        self._recent: deque[bool] = deque(maxlen=OF)  # the newest windows: sure?
+        self._recent: deque[float] = deque(maxlen=3)  # the newest windows
         self._voiced = 0  # samples of voice since it began, short gaps included
         self._quiet = 0  # samples since the last voiced window
 
@@ -90,21 +89,21 @@ class Interruption:
         """What was just written to the caller."""
         self._said = level(frame) if self.state is State.LISTENING else 0.0
 
-    def hear(self, frame: Frame, answering: bool) -> Verdict | None:
-        """The caller's next Frame. `answering`: an answer is being said, or is paused."""
+    def hear(self, frame: Frame, answering: bool, coming: bool = False) -> Verdict | None:
+        """The caller's next Frame. `answering`: an answer is being said, or is paused. `coming`: one is on its way,
+        so that a caller who already speaks when it begins is known at once."""
         loud = level(frame)
         echo = self._echo.hear(loud, self._said)
         if answering != (self.state is not State.IDLE):
-            self._answer(answering)
-        windows = self._judge(frame, loud, echo) if answering else []
+            self._go(Happening.ANSWER_BEGAN if answering else Happening.ANSWER_ENDED)
+        if answering or coming:
+            windows = self._judge(frame, loud, echo)
+        else:
+            windows, self._open_for = [], 0
+            self._recent.clear()
         self._floor.hear(loud)
         self._newest.append(frame)
-        return self._weigh(windows) if answering else None
-
-    def _answer(self, began: bool) -> None:
-        self._go(Happening.ANSWER_BEGAN if began else Happening.ANSWER_ENDED)
-        self._open_for = 0
-        self._forget()
+        return self._weigh(windows)
 
     def _go(self, happening: Happening) -> Verdict | None:
         try:
@@ -113,11 +112,6 @@ class Interruption:
             raise IllegalTransition(f"{happening.name} cannot happen to a barge-in that is {self.state.name}") from None
         return VERDICTS.get(happening)
 
-    def _forget(self) -> None:
-        self._recent.clear()
-        self._voiced = 0
-        self._quiet = 0
-
     def _judge(self, frame: Frame, loud: float, echo: float) -> list[float]:
         """The probability of voice for each window that `frame` completes; none while the gate is shut."""
         if loud > max(_CLEAR_OF_NOISE * self._floor.level, _CLEAR_OF_ECHO * echo, _LEAST):
@@ -125,7 +119,7 @@ class Interruption:
                 self._track.reset()
                 self._recent.clear()
                 for earlier in self._newest:
-                    self._recent.extend(p >= SURE for p in self._track.hear(earlier))
+                    self._recent.extend(self._track.hear(earlier))
             self._open_for = _HANG_OVER
         elif self._open_for:
             self._open_for -= 1
@@ -134,16 +128,16 @@ class Interruption:
     def _weigh(self, windows: list[float]) -> Verdict | None:
         self._quiet += FRAME_SAMPLES
         for probability in windows:
-            self._recent.append(probability >= SURE)
-            if probability >= VOICED:
+            self._recent.append(probability)
+            if probability >= LIKELY:
                 self._voiced += WINDOW + (self._quiet - WINDOW if WINDOW < self._quiet <= GAP else 0)
                 self._quiet = 0
-        if self.state is State.LISTENING and sum(self._recent) >= BEGINS:
-            self._voiced = BEGINS * WINDOW
+        if self.state is State.LISTENING and sum(p >= SURE for p in self._recent) >= BEGINS:
+            self._voiced = sum(p >= LIKELY for p in self._recent) * WINDOW
             return self._go(Happening.VOICE_BEGAN)
         if self.state is State.PAUSED and self._voiced >= self._interrupt_after:
             return self._go(Happening.VOICE_LASTED)
         if self.state is State.PAUSED and self._quiet >= PATIENCE:
-            self._forget()
+            self._recent.clear()
             return self._go(Happening.VOICE_PASSED)
         return None

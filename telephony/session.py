@@ -280,7 +280,8 @@ class Session:
         if self.state is not State.ANSWERING or self._caller.leg is None:
             return
         answer_id = self._playout.current
-        match self._barge_in.hear(self._caller.heard, answering=answer_id is not None):
+        coming = not self._playout.idle
+        match self._barge_in.hear(self._caller.heard, answering=answer_id is not None, coming=coming):
             case Verdict.PAUSE if answer_id:
                 self._playout.pause(self._flush(self._caller.leg))
                 self._post(BargeIn(call_id=self.id, answer_id=answer_id, at_s=seconds(self._now)))

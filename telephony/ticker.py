@@ -44,8 +44,9 @@ class Ticker:
         self._clock = clock
         self._calls: dict[str, Ticking] = {}
         self._lags: deque[float] = deque(maxlen=_KEPT)
-        self._due = 0.0
-        self.stalls = 0  # times that more than one tick was late
+        self._due = 0.0  # when the next tick should be
+        self._ticked_at = -math.inf
+        self.stalls = 0  # ticks that were late by a whole one or more
         self.skipped = 0  # ticks that were given up after a long stall
 
     def add(self, call: Ticking) -> None:
@@ -62,21 +63,20 @@ class Ticker:
             self.step()
 
     def wait(self) -> float:
-        """Seconds until the next tick: until it is due, or half a tick while late ones are made up for."""
-        behind = self._clock() - self._due
-        if behind < FRAME_S:
-            return max(0.0, -behind)
+        """Seconds until the next tick: until it is due, but at least half a tick after the one before."""
+        now = self._clock()
+        behind = now - self._due
         if behind > MAKE_UP_S:
             given_up = math.ceil((behind - MAKE_UP_S) / FRAME_S)
             self.skipped += given_up
             self._due += given_up * FRAME_S
             log.warning("the clock stood still for %.2f s; %d ticks are lost", behind, given_up)
-        return FRAME_S / 2
+        return max(0.0, max(self._due, self._ticked_at + FRAME_S / 2) - now)
 
     def step(self) -> None:
         """One tick of every call. Its lag is counted to the end, when the last call's packet is out."""
-        if self._clock() - self._due >= FRAME_S:
-            self.stalls += 1
+        self._ticked_at = self._clock()
+        self.stalls += self._ticked_at - self._due >= FRAME_S
         for call in list(self._calls.values()):
             try:
                 call.tick()
