@@ -53,7 +53,8 @@ calls = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("summary", sa.Text, nullable=False, server_default=""),
     sa.Column("disposition", sa.Text, nullable=False, server_default=""),
-    # "" until the job after the call begins; then "running", "done" or "failed: why".
+    # "" while the call's rows are still being written; then "none" (never answered, nothing recorded), "queued",
+    # "running", "done" or "failed: why".
     sa.Column("wrap_up", sa.Text, nullable=False, server_default=""),
 )
 
@@ -203,6 +204,29 @@ class Store:
                     await connection.execute(sa.insert(utterances), [dict(row) for row in utterance_rows])
                 this = (calls.c.id == call_id) & (calls.c.tenant_id == tenant)
                 await connection.execute(sa.update(calls).where(this).values(**call_row))
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreError(f"database: {_first_line(error)}") from error
+
+    async def wrap_ups(self, call_ids: Sequence[str]) -> dict[str, str]:
+        """How far the job after each call is (`calls.wrap_up`), of every tenant; calls without a row are left out."""
+        query = sa.select(calls.c.id, calls.c.wrap_up).where(calls.c.id.in_(call_ids))
+        try:
+            async with self.engine.connect() as connection:
+                return {row.id: row.wrap_up for row in await connection.execute(query)}
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreError(f"database: {_first_line(error)}") from error
+
+    async def unfinished(self, limit: int = 1000) -> list[tuple[str, str]]:
+        """(call id, tenant) of calls whose job after the call was queued or begun and has not ended, oldest first."""
+        query = (
+            sa.select(calls.c.id, calls.c.tenant_id)
+            .where(calls.c.wrap_up.in_(["queued", "running"]))
+            .order_by(calls.c.offered_at)
+            .limit(limit)
+        )
+        try:
+            async with self.engine.connect() as connection:
+                return [(row.id, row.tenant_id) for row in await connection.execute(query)]
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"database: {_first_line(error)}") from error
 
