@@ -16,6 +16,7 @@ from calls.audio import SAMPLE_RATE
 from telephony.bridge import CallHandle, Leg, LegEvents, Offer
 from telephony.sip.bridge import SipBridge
 from tests.peers import free_port
+from tests.telephony.sip.wire import close_all
 from tests.telephony.tone_gateway import ToneCall, ToneGateway, tone, until
 
 
@@ -67,6 +68,12 @@ async def serving(gateway: SipGateway, **options: Any) -> AsyncIterator[SipBridg
             running[1].cancel()
     assert not gateway.crashes
     assert bridge.live_calls == 0
+
+
+@pytest.fixture(autouse=True)
+async def sockets() -> AsyncIterator[None]:
+    yield
+    await close_all()
 
 
 @pytest.fixture
