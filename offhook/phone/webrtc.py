@@ -154,7 +154,7 @@ async def place_call(
     path: str = "/api/v1/webrtc/offer",
 ) -> PhoneResult:
     """One call through the console at `url`, in real time, until a side hangs up. The human agent's leg of an assist
-    call is a second call with role "human_agent" and the caller's reference. `number` is not told: a browser has none."""
+    call is a second call with role "human_agent" and the caller's reference. A browser has no `number` to tell."""
     browser = Browser()
     try:
         body = {"sdp": await browser.offer(), "type": "offer", "mode": mode, "role": role, "reference": reference}
