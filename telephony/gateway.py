@@ -13,13 +13,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from calls.bus import Bus
 from calls.events import call_stream, speech_stream
 from calls.log import for_call
 from calls.model import Happening, Mode, Participant, Role
-from telephony.bridge import Leg, LegEvents, Offer, Refused
+from telephony.bridge import Bridge, Leg, LegEvents, Offer, Refused
 from telephony.session import Parts, Session
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class CallGateway:
         routes: Mapping[str, str],
         default_mode: str,
         admission_timeout_s: float,
+        bridges: Sequence[Bridge] = (),
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self._bus = bus
@@ -78,6 +79,7 @@ class CallGateway:
         self._routes = {number: Mode(mode) for number, mode in routes.items()}
         self._default_mode = Mode(default_mode)
         self._admission_timeout_s = admission_timeout_s
+        self._bridges = tuple(bridges)  # only to tell whether they listen
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._follower = bus.follower(f"telephony:{self._instance}")
         self._tasks: asyncio.TaskGroup | None = None
@@ -235,9 +237,12 @@ class CallGateway:
                 session.crashed(error)
 
     async def _beat(self) -> None:
+        """No live sign before every bridge listens: until then the house is not ready to take calls."""
         while True:
-            await self._bus.beat("telephony", self._instance, self.health())
-            await asyncio.sleep(BEAT_S)
+            listening = all(bridge.ready for bridge in self._bridges)
+            if listening:
+                await self._bus.beat("telephony", self._instance, self.health())
+            await asyncio.sleep(BEAT_S if listening else BEAT_S / 20)
 
     def health(self) -> dict[str, str | int | float]:
         """What /healthz of the console shows of telephony."""
