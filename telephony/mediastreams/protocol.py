@@ -17,6 +17,7 @@ from typing import Any
 from calls.errors import OffhookError
 
 MAX_MESSAGE_BYTES = 64 * 1024
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one for every message
 _MAX_TEXT = 1024  # characters of any name or value that we keep
 
 
@@ -155,7 +156,7 @@ def build(message: Outgoing, dialect: Dialect = TWILIO) -> str:
             body = {"event": "mark", "mark": {"name": name}}
         case Clear(stream):
             body = {"event": "clear"}
-    return json.dumps({**body, dialect.stream: stream}, separators=(",", ":"))
+    return _ENCODER.encode({**body, dialect.stream: stream})
 
 
 def _connected(message: dict[str, Any], dialect: Dialect) -> Connected:
