@@ -5,32 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+from model_worker.spoken import cardinal, digits
+
 _SAME = {"ok": "okay", "dialled": "dialed", "mr": "mister", "log in": "login", "im": "i am", "thats": "that is"}
 
 
 def words(text: str) -> list[str]:
-    """Lower case, no punctuation, digits below 100 as words: `Press 1, it's` -> `press one its`."""
+    """Lower case, no punctuation, numbers as words: `Press 1, it's` -> `press one its`."""
     text = re.sub(r"['’]", "", text.lower())
-    text = re.sub(r"\d+", lambda m: f" {_number(m[0])} ", text)
+    text = re.sub(r"\d+", lambda m: f" {cardinal(int(m[0])) if len(m[0]) < 3 else digits(m[0])} ", text)
     text = " ".join(re.findall(r"[^\W_]+", text))
     for this, that in _SAME.items():
         text = re.sub(rf"\b{this}\b", that, text)
     return text.split()
-
-
-def _number(digits: str) -> str:
-    value = int(digits)
-    if value < 20 and len(digits) <= 2:
-        return _ONES[value]
-    if value < 100 and len(digits) == 2:
-        tens = _TENS[value // 10 - 2]
-        return tens if value % 10 == 0 else f"{tens} {_ONES[value % 10]}"
-    return " ".join(_ONES[int(digit)] for digit in digits)
 
 
 def errors(reference: list[str], heard: list[str]) -> int:

@@ -149,7 +149,7 @@ _RULES: tuple[Rule, ...] = (
     _rule(
         r"(?i)(?<![\w.])(?:" + "|".join(map(re.escape, _ABBREVIATIONS)) + ")", lambda m: _ABBREVIATIONS[m[0].lower()]
     ),
-    _rule(r"\+?\(?[0-9]{2,4}\)?(?:[ .-]\(?[0-9]{2,4}\)?)+(?![0-9])", _telephone),
+    _rule(r"\+?\(?[0-9]{1,4}\)?(?:[ .-]\(?[0-9]{2,4}\)?)+(?![0-9])", _telephone),
     _rule(r"\+[0-9]{7,}", _telephone),
     _rule(r"\b([0-9]{1,9})(?:st|nd|rd|th)\b", lambda match: ordinal(int(match[1]))),
     _rule(r"(?<=[0-9])\s?%", " percent"),

@@ -152,10 +152,11 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 _DENSE_SHARE = 0.7
 _K1, _B = 1.2, 0.75  # Robertson and Zaragoza 2009
-_STOP = frozenset(
-    "a an and are as at be but by can could do does for from have how i if in is it me my of on or our so that the "
-    "this to was we what when where which will with would you your".split(" ")
-)
+_STOP_WORDS = """
+a an and are as at be but by can could do does for from have how i if in is it me my of on or our so that the this to
+was we what when where which will with would you your
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 
 
 class CardIndex(Generic[CardT]):
@@ -203,11 +204,10 @@ def terms(text: str) -> list[str]:
     """The words that count in a lexical match, crudely stemmed: lower case, no stop words, no plural or -ing, -ed."""
     found = []
     for word in re.findall(r"[^\W_]+", text.lower().replace("'", "")):
-        if word in _STOP:
-            continue
         for end in ("ing", "ies", "es", "ed", "s"):
             if word.endswith(end) and len(word) - len(end) >= 3:
                 word = word[: -len(end)] + ("y" if end == "ies" else "")
                 break
-        found.append(word)
+        if word not in _STOP:
+            found.append(word)
     return found
