@@ -277,13 +277,13 @@ def _unfold(head: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str], headers: Headers) -> None:
-    if len(lines) > MAX_HEADERS:
-        raise SipError("too many headers", 513)
-    for line in lines:
+    for line in lines[:MAX_HEADERS]:
         found = _HEADER.fullmatch(line)
         if found is None or _CONTROL.search(line) or "\n" in line or "\r" in line:
             raise SipError("a broken header line")
         headers.add(found[1], found[2].strip())
+    if len(lines) > MAX_HEADERS:
+        raise SipError("too many headers", 513)
 
 
 def _check(headers: Headers, method: str) -> None:
