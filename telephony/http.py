@@ -15,7 +15,7 @@ from telephony.bridge import Gateway
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024  # a webhook's form or an SDP offer is a few KB
-STOP_S = 2.0  # open requests get so long when the service stops
+STOP_S = 1.0  # open requests get so long when the service stops
 
 
 class HttpBridge(Protocol):

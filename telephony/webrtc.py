@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 OFFER_PATH = "/webrtc/offer"
 CONNECT_S = 30.0  # from the answer to a working connection
-CLOSE_S = 5.0
+CLOSE_S = 1.0
 IDLE_S = 3 * FRAME_S  # nothing was written for so long: the track sends silence by itself
 MAX_QUEUE = 25  # Frames (0.5 s) to be sent; the oldest is dropped when it is full
 RECENT_S = 3.0  # a connection that closes so soon after a packet was closed by the browser, not lost

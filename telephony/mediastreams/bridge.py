@@ -36,6 +36,7 @@ TELNYX_STREAM_PATH = "/telnyx/stream"
 STREAM_WAIT_S = 30.0  # from the webhook's answer to the stream's start
 START_WAIT_S = 10.0  # from the WebSocket's opening to its start message
 HEARTBEAT_S = 15.0
+CLOSE_S = 1.0  # the peer gets so long to answer our close
 MAX_FAULTS = 20  # broken messages that one stream may send
 MAX_STRANGERS = 64  # WebSockets that have not shown a token yet
 
@@ -140,7 +141,9 @@ class MediaStreamsBridge:
     async def _stream(self, request: web.Request, dialect: Dialect) -> web.WebSocketResponse:
         if self._strangers >= MAX_STRANGERS or not self.ready:
             raise web.HTTPServiceUnavailable(text="too many streams are opening")
-        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False)
+        socket = web.WebSocketResponse(
+            max_msg_size=MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False, timeout=CLOSE_S
+        )
         await socket.prepare(request)
         self._strangers += 1
         try:

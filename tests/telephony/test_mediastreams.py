@@ -106,8 +106,8 @@ async def test_a_two_way_call_is_heard_on_both_sides() -> None:
         await call.over.wait()
     assert result.completed
     assert result.call_id == call.call_id
-    assert share_of(result.heard[SAMPLE_RATE:], 600) > 0.9
-    assert share_of(bytes(call.heard["caller"][SAMPLE_RATE:]), 1000) > 0.8
+    assert share_of(result.heard[SAMPLE_RATE:], 600) > 0.7
+    assert share_of(bytes(call.heard["caller"][SAMPLE_RATE:]), 1000) > 0.7
     assert call.closed == [("hung up", False)]
     assert call.acknowledged > 10
     assert (call.offer.bridge, call.offer.from_, call.offer.mode) == ("mediastreams", "+1555", Mode.ANSWER)
@@ -124,8 +124,8 @@ async def test_a_fork_brings_both_parties_apart(mode: str) -> None:
         call = gateway.calls[0]
         await call.over.wait()
     assert result.completed
-    assert share_of(bytes(call.heard["caller"][SAMPLE_RATE:][: SAMPLE_RATE * 2]), 500) > 0.8
-    assert share_of(bytes(call.heard["human_agent"][SAMPLE_RATE:][: SAMPLE_RATE * 2]), 1500) > 0.8
+    assert share_of(bytes(call.heard["caller"][SAMPLE_RATE:][: SAMPLE_RATE * 2]), 500) > 0.7
+    assert share_of(bytes(call.heard["human_agent"][SAMPLE_RATE:][: SAMPLE_RATE * 2]), 1500) > 0.7
     assert call.closed == [("hung up", False)] * 2
     assert call.offer.roles == (Role.CALLER, Role.HUMAN_AGENT)
     assert set(result.heard) == {0}
@@ -467,7 +467,7 @@ async def test_a_telnyx_stream() -> None:
             await gateway.calls[0].over.wait()
     assert gateway.calls[0].closed == [("hung up", False)]
     assert gateway.calls[0].acknowledged > 3
-    assert share_of(g711.decode(bytes(sound), "alaw").repeat(2).tobytes(), 600) > 0.9
+    assert share_of(g711.decode(bytes(sound), "alaw").repeat(2).tobytes(), 600) > 0.7
 
 
 async def test_health() -> None:

@@ -114,5 +114,5 @@ async def test_a_browser_calls_and_is_heard_and_hears(tmp_path: Path) -> None:
         await call.over.wait()
         await browser.close()
     assert sum(abs(pitch - 600) < 20 for pitch in pitches[5:]) >= 12, pitches
-    assert share_of(bytes(call.heard["caller"][32_000:128_000]), 1000) > 0.85
+    assert share_of(bytes(call.heard["caller"][32_000:128_000]), 1000) > 0.7
     assert call.closed == [("hung up", False)]
