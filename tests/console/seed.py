@@ -224,10 +224,14 @@ async def to_bus(bus: Bus, seeded: Seeded, after_s: float = -math.inf, until_s: 
 
 
 def _decided(call_id: str, d: Decision) -> Decided:
-    return Decided(call_id=call_id, participant_id=d.participant_id, chunk=d.chunk, choice=d.choice, score=d.score, late=d.late)
+    return Decided(
+        call_id=call_id, participant_id=d.participant_id, chunk=d.chunk, choice=d.choice, score=d.score, late=d.late
+    )
 
 
-def _life(call_id: str, mode: Mode, from_: str, people: tuple[Participant, ...], started_at: float) -> list[tuple[float, Event]]:
+def _life(
+    call_id: str, mode: Mode, from_: str, people: tuple[Participant, ...], started_at: float
+) -> list[tuple[float, Event]]:
     offered = CallOffered(
         call_id=call_id, tenant="default", mode=mode, bridge="webrtc" if from_.startswith("webrtc") else "sip", from_=from_,
         to="sip:garage@127.0.0.1", participants=people, offered_at=started_at - 1.2,
@@ -243,7 +247,12 @@ def _talk(call_id: str, said: list[Utterance], until_s: float, *, open_end: bool
             word = u.words[count - 1]
             text = " ".join(w.text for w in u.words[:count])
             partial = Partial(
-                call_id=call_id, utterance_id=u.id, participant_id=u.participant_id, start_s=u.start_s, end_s=word.end_s, text=text
+                call_id=call_id,
+                utterance_id=u.id,
+                participant_id=u.participant_id,
+                start_s=u.start_s,
+                end_s=word.end_s,
+                text=text,
             )
             events.append((word.end_s + 0.3, partial))
         events.append((u.end_s + 0.5, Uttered(call_id=call_id, utterance=u)))
@@ -264,7 +273,11 @@ def _end(call_id: str, path: str | None, until_s: float, started_at: float) -> l
     if path is not None:
         events.append((until_s + 1, RecordingSaved(call_id=call_id, path=path, duration_s=until_s, channels=2)))
     ended = CallEnded(
-        call_id=call_id, state=State.ENDED, reason="the caller hung up", ended_at=started_at + until_s, duration_s=until_s
+        call_id=call_id,
+        state=State.ENDED,
+        reason="the caller hung up",
+        ended_at=started_at + until_s,
+        duration_s=until_s,
     )
     return [*events, (until_s + 2, ended)]
 

@@ -105,7 +105,7 @@ async def test_calls_are_listed_searched_filtered_and_paged(store: Store, api: h
     rest = (await api.get("/api/v1/calls", params={"limit": 4, "offset": 4})).json()
     assert [call["id"] for call in rest["calls"]] == ["list1", "list0"]
     assert not rest["more"]
-    found = (await api.get("/api/v1/calls", params={"search": "reset reminder"})).json()["calls"]
+    found = (await api.get("/api/v1/calls", params={"search": "properly safe"})).json()["calls"]
     assert [call["id"] for call in found] == ["list9"]
     assert "«" in found[0]["headline"]
     assert len((await api.get("/api/v1/calls", params={"mode": "assist"})).json()["calls"]) == 5
@@ -189,7 +189,14 @@ async def test_never_a_file_outside_the_recordings_folder(store: Store, api: htt
         if "\0" in path:
             continue  # PostgreSQL itself refuses it
         call = seed.assist_call(f"out{number}", until_s=5)
-        place = {"call_id": call.call_id, "tenant_id": "default", "path": path, "duration_s": 1.0, "channels": 2, "complete": True}
+        place = {
+            "call_id": call.call_id,
+            "tenant_id": "default",
+            "path": path,
+            "duration_s": 1.0,
+            "channels": 2,
+            "complete": True,
+        }
         await store.write([*call.rows, ("recordings", place)])
         for what in ("recording", "peaks"):
             refused = await api.get(f"/api/v1/calls/{call.call_id}/{what}")

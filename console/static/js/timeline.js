@@ -5,12 +5,6 @@ import { clock, colours, fitted, h, icon, perFrame } from "./dom.js";
 import { CHOICES, CHUNK_S, drawLane } from "./strip.js";
 
 const RULER = 18, MARKS = 26, WAVE = 54, STRIP = 26, GAP = 6;
-const LANES = [
-  { name: "wave", side: "caller", y: RULER + MARKS, height: WAVE },
-  { name: "strip", side: "caller", y: RULER + MARKS + WAVE + 2, height: STRIP },
-  { name: "wave", side: "agent", y: RULER + MARKS + WAVE + STRIP + 2 + GAP, height: WAVE },
-  { name: "strip", side: "agent", y: RULER + MARKS + 2 * WAVE + STRIP + 4 + GAP, height: STRIP },
-];
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
 const SMALLEST_S = 1.5; // as far as one may zoom in
 
@@ -35,7 +29,7 @@ export class Timeline {
     this.tip = h("div.tip", { hidden: true });
     this.markerBox = h("div");
     box.append(this.base, this.over, this.markerBox, this.tip);
-    this.label();
+    this.layOut();
     this.makeFocus();
     this.drawSoon = perFrame(() => this.draw());
     this.overSoon = perFrame(() => this.drawOver());
@@ -44,8 +38,23 @@ export class Timeline {
     this.drawSoon();
   }
 
-  label() {
-    for (const lane of LANES.filter((each) => each.name === "wave")) {
+  /** From top to bottom: ruler, markers, and for each side its waveform and, if anything was decided, its strip. */
+  layOut() {
+    /** @type {{name: "wave"|"strip", side: "caller"|"agent", y: number, height: number}[]} */
+    this.rows = [];
+    let y = RULER + MARKS;
+    for (const side of /** @type {("caller"|"agent")[]} */ (["caller", "agent"])) {
+      this.rows.push({ name: "wave", side, y, height: WAVE });
+      y += WAVE + 3;
+      if (side === "caller" || this.lanes[side].size) {
+        this.rows.push({ name: "strip", side, y, height: STRIP });
+        y += STRIP;
+      }
+      y += GAP;
+    }
+    this.bottom = y - GAP;
+    for (const canvas of [this.base, this.over]) canvas.style.height = `${this.bottom}px`;
+    for (const lane of this.rows.filter((each) => each.name === "wave")) {
       const label = h("span.lane", {}, this.names[lane.side]);
       label.style.top = `${lane.y + lane.height / 2 - 8}px`;
       this.box.append(label);
@@ -58,7 +67,7 @@ export class Timeline {
     this.focusBox = h("div.focus", { tabindex: "0", role: "slider", "aria-label": "Decisions, one every 0.4 seconds", "aria-valuemin": "0", "aria-valuemax": String(Math.floor(this.duration / CHUNK_S)) });
     this.box.append(this.focusBox);
     const show = () => {
-      const lane = LANES.find((each) => each.name === "strip" && each.side === this.focus.side);
+      const lane = this.strip(this.focus.side);
       this.focusBox.style.top = `${lane.y - 2}px`;
       this.focusBox.style.height = `${lane.height + 4}px`;
       this.reveal(this.focus.chunk * CHUNK_S);
@@ -75,7 +84,7 @@ export class Timeline {
       const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -25, PageDown: 25 };
       if (event.key in moves) this.focus.chunk = Math.min(Math.floor(this.duration / CHUNK_S), Math.max(0, this.focus.chunk + moves[event.key]));
       else if (event.key === "ArrowUp") this.focus.side = "caller";
-      else if (event.key === "ArrowDown") this.focus.side = "agent";
+      else if (event.key === "ArrowDown" && this.lanes.agent.size) this.focus.side = "agent";
       else if (event.key === "Enter") this.onSeek(this.focus.chunk * CHUNK_S);
       else return;
       event.preventDefault();
@@ -105,6 +114,10 @@ export class Timeline {
     }, { passive: false });
     new ResizeObserver(() => { this.drawSoon(); this.loadPeaks(); }).observe(base);
     addEventListener("themechange", () => this.drawSoon());
+  }
+
+  strip(side) {
+    return this.rows.find((each) => each.name === "strip" && each.side === side);
   }
 
   timeAt(x) {
@@ -158,7 +171,11 @@ export class Timeline {
       this.asked = String(query);
       try {
         const peaks = await api(`/calls/${this.callId}/peaks?${query}`);
-        if (this.asked === String(query)) this.peaks = peaks;
+        if (this.asked !== String(query)) return;
+        this.peaks = peaks;
+        // As tall as the loudest part of the whole call allows, but for single clicks.
+        const heights = peaks.channels.flatMap((channel) => channel.max.map((high, bin) => Math.max(high, -channel.min[bin]))).sort((a, b) => a - b);
+        this.loudest ||= heights[Math.floor(heights.length * 0.998)] || 0.25;
         this.drawSoon();
       } catch { this.asked = ""; }
     }, this.peaks ? 90 : 0);
@@ -168,7 +185,7 @@ export class Timeline {
     const [context, width] = fitted(this.base);
     const colour = colours();
     this.ruler(context, width, colour);
-    for (const lane of LANES) {
+    for (const lane of this.rows) {
       if (lane.name === "wave") this.wave(context, width, lane, colour);
       else {
         context.fillStyle = colour.line;
@@ -186,7 +203,7 @@ export class Timeline {
     const step = STEPS.find((each) => (each / span) * width > 66) || 3600;
     context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     context.textBaseline = "top";
-    const bottom = LANES[3].y + STRIP;
+    const { bottom } = this;
     for (let at = Math.ceil(this.view.from / step) * step; at <= this.view.to + 1e-6; at += step) {
       const x = this.xAt(at);
       context.fillStyle = colour.line;
@@ -207,7 +224,7 @@ export class Timeline {
     if (!channel) return;
     context.fillStyle = colour[lane.side];
     const { from_s: from, to_s: to, bins } = this.peaks;
-    const scale = lane.height / 2 / Math.max(0.25, this.loudest || 0.5);
+    const scale = lane.height / 2 / Math.max(0.1, this.loudest || 1);
     const left = this.xAt(from), step = (this.xAt(to) - left) / bins;
     for (let bin = 0; bin < bins; bin += 1) {
       const x = left + bin * step;
@@ -225,7 +242,7 @@ export class Timeline {
       // What lies ahead is veiled a little, so that the played part stands out.
       context.fillStyle = colour.surface;
       context.globalAlpha = 0.45;
-      for (const lane of LANES.filter((each) => each.name === "wave")) context.fillRect(Math.max(0, x), lane.y, width - Math.max(0, x), lane.height);
+      for (const lane of this.rows.filter((each) => each.name === "wave")) context.fillRect(Math.max(0, x), lane.y, width - Math.max(0, x), lane.height);
       context.globalAlpha = 1;
     }
     if (this.hover) {
@@ -262,7 +279,7 @@ export class Timeline {
 
   point(event) {
     this.hover = { x: event.offsetX };
-    const lane = LANES.find((each) => each.name === "strip" && event.offsetY >= each.y - 1 && event.offsetY <= each.y + each.height + 3);
+    const lane = this.rows.find((each) => each.name === "strip" && event.offsetY >= each.y - 1 && event.offsetY <= each.y + each.height + 3);
     if (event.buttons === 1) this.onSeek(this.timeAt(event.offsetX));
     if (lane) this.showCell(lane.side, Math.floor(this.timeAt(event.offsetX) / CHUNK_S));
     else this.hideTip();
@@ -272,7 +289,7 @@ export class Timeline {
   showCell(side, chunk) {
     const cell = this.lanes[side].get(chunk);
     const at = chunk * CHUNK_S;
-    const lane = LANES.find((each) => each.name === "strip" && each.side === side);
+    const lane = this.strip(side);
     const title = cell ? `${cell.choice} · ${cell.score.toFixed(2)}${cell.late ? " · late" : ""}` : "nothing decided";
     const text = this.textAt(side, at);
     const lines = [h("b", {}, title), h("em", {}, `${this.names[side]}, ${clock(at, true)}${text ? ` · ${text}` : ""}`)];

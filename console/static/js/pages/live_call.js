@@ -27,7 +27,7 @@ const drawHead = perFrame(() => {
   const a = call.about;
   const head = at("callhead");
   const title = h("h1", {}, party(a.from), icon("arrow"), party(a.to));
-  const facts = h("div.facts", {}, modeBadge(a.mode), `${a.state}`, a.bridge && `by ${a.bridge}`, a.model && `${a.model} on ${a.worker}`, h("span.mono", {}, id));
+  const facts = h("div.facts", {}, modeBadge(a.mode), h("span", {}, a.state), a.bridge && h("span", {}, `by ${a.bridge}`), a.model && h("span", {}, `${a.model} on ${a.worker}`), h("span.mono", {}, id));
   const pill = h("span.pill", { "data-state": link, id: "link" }, h("i"), h("span", {}, LINKS[link]));
   const parts = [title, facts, pill, h("output.big", { id: "clock" })];
   if (call.over) parts.push(h("div.banner", {}, `The call has ended: ${a.reason || a.state}.`, h("a.button.strong", { href: `/calls/${id}` }, "Review it")));
@@ -90,7 +90,7 @@ function hintCard(hint, fresh) {
   return h(`li.hint${fresh ? ".fresh" : ""}${keys ? ".current" : ""}${hint.verdict ? `.${hint.verdict}` : ""}`, { tabindex: "-1", "data-hint": hint.id, "data-item": true },
     h("header", {}, h("h3", {}, hint.title), h("time", {}, clock(hint.at_s))),
     h("p", {}, hint.text),
-    h("footer", {}, h("span.source", { title: hint.source }, icon("book"), h("span", {}, hint.source)), h("span.score", { title: `score ${hint.score.toFixed(2)}`, role: "img", "aria-label": `score ${hint.score.toFixed(2)}` }, bar)),
+    h("footer", {}, h("span.source", { title: hint.source }, icon("book"), h("span", {}, hint.source)), h("span.scored", { title: "score" }, hint.score.toFixed(2), h("span.score", { "aria-hidden": "true" }, bar))),
     h("footer", {}, ...verdict));
 }
 

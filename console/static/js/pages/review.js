@@ -54,7 +54,7 @@ function head() {
   const live = !["ended", "refused", "failed"].includes(call.state);
   const title = h("h1", {}, party(call.from), icon("arrow"), party(call.to));
   const facts = h("div.facts", {}, modeBadge(call.mode), call.state === "ended" ? null : h("span.badge.bad", {}, call.state),
-    call.started_at && days.format(new Date(call.started_at)), `by ${call.bridge}`, call.reason && h("span", {}, call.reason), h("span.mono", {}, call.id));
+    call.started_at && h("span", {}, days.format(new Date(call.started_at))), h("span", {}, `by ${call.bridge}`), call.reason && h("span", {}, call.reason), h("span.mono", {}, call.id));
   at("callhead").replaceChildren(title, facts, h("output.big", {}, call.duration_s === null ? "" : clock(call.duration_s)));
   if (live) at("callhead").append(h("div.banner", {}, "This call is going on.", h("a.button.strong", { href: `/live/${call.id}` }, "Watch it live")));
   document.title = `${party(call.from)}, review · offhook`;
