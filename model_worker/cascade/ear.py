@@ -8,19 +8,17 @@ long the speaker has been talking: long talk is cut at ever shorter pauses, so t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE, Chunk
+from model_worker.cascade.vad import WINDOW, VoiceState
 
 Pcm = npt.NDArray[np.float32]
-VoiceActivity = Callable[[Pcm], float]
-"""512 samples -> the probability that they hold a voice. Keeps its own state from window to window."""
 
-WINDOW = 512
 ONSET, HOLD = 0.5, 0.35  # probabilities: speech begins at the one and goes on down to the other
 ONSET_WINDOWS = 2
 PRE_ROLL = SAMPLE_RATE // 5
@@ -91,14 +89,12 @@ class Speech:
 class Ear:
     """Segments one participant. `deaf_until`: the sample before which everything was finished by an earlier worker."""
 
-    def __init__(
-        self, participant_id: str, voice: VoiceActivity, patience: Patience = LISTENING, deaf_until: int = 0
-    ) -> None:
+    def __init__(self, participant_id: str, patience: Patience = LISTENING, deaf_until: int = 0) -> None:
         self.participant_id = participant_id
+        self.voice = VoiceState()
         self.speech: Speech | None = None
         self.probability = 0.0  # the highest of the last Chunk
         self.heard_until = 0  # samples
-        self._voice = voice
         self._patience = patience
         self._deaf_until = deaf_until
         self._rest: Pcm = np.zeros(0, np.float32)  # less than a window, for the next Chunk
@@ -111,20 +107,26 @@ class Ear:
         """Since the last voice of the speech that is open; 0 while nobody speaks."""
         return (self.heard_until - self.speech.voiced_until) / SAMPLE_RATE if self.speech else 0.0
 
-    def hear(self, chunk: Chunk) -> list[Speech]:
-        """Take the next Chunk; returns the stretches of speech that ended in it. A Chunk heard before is ignored."""
+    def take(self, chunk: Chunk) -> Pcm | None:
+        """The Chunk's samples, to be judged by voice activity with `voice`; None for one that was heard before."""
         start = chunk.index * CHUNK_SAMPLES
-        if start < self.heard_until + len(self._rest):
-            return []
-        if start > self.heard_until + len(self._rest):
+        expected = self.heard_until + len(self._rest)
+        if start < expected:
+            return None
+        if start > expected:
             self._skip_to(start)
-        pcm: Pcm = np.concatenate((self._rest, np.frombuffer(chunk.pcm, "<i2").astype(np.float32) / 32768))
-        self.probability = 0.0
+        return np.frombuffer(chunk.pcm, "<i2").astype(np.float32) / np.float32(32768)
+
+    def hear(self, pcm: Pcm, probabilities: Sequence[float]) -> list[Speech]:
+        """Take what `take` returned, with the probability of a voice in each whole window; returns the stretches of
+        speech that ended in it."""
+        whole: Pcm = np.concatenate((self._rest, pcm))
+        self._rest = whole[len(probabilities) * WINDOW :]
+        self.probability = max(probabilities, default=0.0)
         ended = []
-        for at in range(0, len(pcm) - WINDOW + 1, WINDOW):
-            if (speech := self._window(pcm[at : at + WINDOW])) is not None:
+        for index, probability in enumerate(probabilities):
+            if (speech := self._window(whole[index * WINDOW : (index + 1) * WINDOW], probability)) is not None:
                 ended.append(speech)
-        self._rest = pcm[len(pcm) // WINDOW * WINDOW :]
         return ended
 
     def close(self) -> Speech | None:
@@ -139,15 +141,14 @@ class Ear:
     def _skip_to(self, start: int) -> None:
         """Audio was lost: to the ear it was silence."""
         self._rest = np.zeros(0, np.float32)
+        self.voice = VoiceState()
         if self.speech is not None:
             self.speech.blocks.append(np.zeros(start - self.heard_until, np.float32))
         self._before.clear()
         self.heard_until = start
 
-    def _window(self, window: Pcm) -> Speech | None:
-        probability = self._voice(window)
+    def _window(self, window: Pcm, probability: float) -> Speech | None:
         at, self.heard_until = self.heard_until, self.heard_until + WINDOW
-        self.probability = max(self.probability, probability)
         if self.speech is None:
             self._listen(window, at, probability)
             return None
@@ -206,9 +207,3 @@ class Ear:
             name += "b"
         self._last_id = name
         return name
-
-
-def windows(pcm: Pcm) -> Iterator[Pcm]:
-    """Whole windows of some audio, for tools and tests."""
-    for at in range(0, len(pcm) - WINDOW + 1, WINDOW):
-        yield pcm[at : at + WINDOW]

@@ -55,6 +55,7 @@ class Job:
     serial: int
     pcm: Pcm = field(compare=False)
     asked_at: float = field(compare=False)  # monotonic
+    then: Callable[[Text], None] | None = field(compare=False, default=None)
     done: threading.Event = field(compare=False, default_factory=threading.Event)
     result: Text | None = field(compare=False, default=None)
 
@@ -72,9 +73,10 @@ class Transcriber:
         self._thread = threading.Thread(target=self._run, name="transcriber", daemon=True)
         self._thread.start()
 
-    def submit(self, pcm: Pcm, urgency: Urgency) -> Job:
+    def submit(self, pcm: Pcm, urgency: Urgency, then: Callable[[Text], None] | None = None) -> Job:
+        """Have `pcm` written. `then` gets the text as soon as it is there, on the transcriber's thread."""
         with self._wake:
-            job = Job(urgency, next(self._serial), pcm, time.monotonic())
+            job = Job(urgency, next(self._serial), pcm, time.monotonic(), then)
             heapq.heappush(self._jobs, job)
             self._wake.notify()
         return job
@@ -108,6 +110,15 @@ class Transcriber:
                 job.result = result
                 job.done.set()
                 self._delays.append(now - job.asked_at)
+            for job in batch:
+                self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        if job.then is not None and job.result is not None:
+            try:
+                job.then(job.result)
+            except Exception:
+                log.exception("what follows a text failed")  # the same boundary: it was only done ahead of time
 
     def _next(self) -> list[Job]:
         """The most urgent jobs: a turn alone, others together. Empty when closing."""
