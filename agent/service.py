@@ -231,8 +231,8 @@ class Service:
         """Hear the stream out, make the rows durable, then queue the job after the call."""
         call_id = call.offered.call_id
         latest = time.monotonic() + LINGER_S
-        while (wait_s := min(call.last_event + QUIET_S, latest) - time.monotonic()) > 0:
-            await asyncio.sleep(wait_s)  # noqa: ASYNC110 - every event moves the moment
+        while (wait_s := min(call.last_event + QUIET_S, latest) - time.monotonic()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(wait_s)
         word = await self.scribe.finish(call_id, _what_next)
         self._forget(call_id)
         if word == "queued":
