@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main() -> int:
     settings = Settings()
     setup(settings.log_level, "worker")
-    _bound_threads(settings.worker_threads)
+    _bound_threads()
     import uvloop
 
     try:
@@ -37,10 +37,14 @@ def main() -> int:
         return 1
 
 
-def _bound_threads(threads: int) -> None:
-    """Numerical libraries read these when they are first imported, and would otherwise take every core each."""
+def _bound_threads() -> None:
+    """Numerical libraries read these when they are first imported, and would otherwise take every core each.
+
+    One thread: the matrices are small and there are many calls; two threads that wait for each other on busy cores
+    made a step ten times slower. The language model has a setting of its own.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
+        os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
