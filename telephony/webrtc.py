@@ -276,6 +276,7 @@ class BrowserCall:
             if not await self._connects():
                 self._handle.abandon("the browser's media never connected")
                 return
+            log.info("a browser is connected", extra={"call_id": self._handle.call_id})
             self._handle.join(self.leg, self.leg.events)
             reason, lost = "the service stops", True
             try:
@@ -325,7 +326,7 @@ class BrowserCall:
 
     def _state_changed(self) -> None:
         state = self._peer.connectionState
-        log.info("the browser's connection: %s", state, extra={"call_id": self._handle.call_id})
+        log.debug("the browser's connection: %s", state, extra={"call_id": self._handle.call_id})
         if state in ("connected", "failed", "closed"):
             self._connected.set()
         if state in ("failed", "closed"):
@@ -360,6 +361,8 @@ class WebRtcBridge:
     async def run(self, gateway: Gateway) -> None:
         """Serve until cancelled; every peer connection is closed on the way out."""
         self._gateway = gateway
+        if not log.isEnabledFor(logging.DEBUG):
+            logging.getLogger("aioice").setLevel(logging.WARNING)  # at INFO it tells every step of every candidate
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await asyncio.Event().wait()
