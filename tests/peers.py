@@ -228,7 +228,7 @@ async def baresip(
         + "".join(f"module {name}.so\n" for name in ("g711", "opus", "aufile", "aubridge", "sndfile"))
         + "".join(f"module_app {name}.so\n" for name in ("account", "menu", "ctrl_tcp"))
         + f"sip_listen {HOST}:{sip_port}\naudio_source aufile,{says}\naudio_player aubridge,nil\n"
-        f"audio_alert aubridge,nil\nnet_interface lo\nrtp_ports {media}-{media + 7}\nsnd_path {folder}\n"
+        f"audio_alert aubridge,nil\nnet_interface 127.0.0.1\nrtp_ports {media}-{media + 7}\nsnd_path {folder}\n"
         f"ctrl_tcp_listen {HOST}:{control}\nring_aufile none\ncallwaiting_aufile none\nringback_aufile none\n"
         f"notfound_aufile none\nbusy_aufile none\nerror_aufile none\nmessage_aufile none\n{extra}"
     )

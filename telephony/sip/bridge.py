@@ -50,8 +50,9 @@ class _Call:
 
 
 class SipBridge:
-    """`host` and `port`: where SIP is spoken (port 0: any free one, see `port` once it is ready). `rtp_ports`: the
-    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 503."""
+    """`host` and `port`: where SIP is spoken (port 0: any free one; see `port` once it is ready). `rtp_ports`: the
+    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 503.
+    `public_host`: the address to tell peers, where it is not the one we listen on (port forwarding)."""
 
     name = "sip"
 
@@ -63,6 +64,7 @@ class SipBridge:
         max_calls: int = 200,
         rtp_timeout_s: float = 20.0,
         registrar: str = "",
+        public_host: str = "",
     ) -> None:
         self.host = host
         self.port = port
@@ -71,7 +73,7 @@ class SipBridge:
         self._rtp_timeout_s = rtp_timeout_s
         account = Registrar.parse(registrar) if registrar else None
         self._user = account.user if account else "offhook"
-        self._sockets = SipSockets(host, self._receive)
+        self._sockets = SipSockets(host, self._receive, public_host)
         self._endpoint = Endpoint(self._user, self._contact, max_calls)
         self._link = (
             RegistrarLink(account, self._sockets, self._endpoint.transactions, self._contact, self._pump)

@@ -175,6 +175,8 @@ class Endpoint:
         self.events.append(Invited(dialog))
 
     def _inside(self, dialog: Dialog, request: Request, server: Server, now: float) -> None:
+        if server.hop.transport == "tcp" or dialog.natted:
+            dialog.hop = server.hop  # the party came back on another connection, or from another port
         match request.method:
             case "BYE":
                 self.respond(server, 200, now)

@@ -195,7 +195,7 @@ class MediaStream:
             self.counts.broken += 1
 
     def _push(self, stamp: int, place: _Place) -> None:
-        self._buffer.push(round(stamp / self._step), place)
+        self._buffer.push(stamp // self._step, place)
 
     def _is_quiet(self, place: _Place) -> bool:
         if not self._law or not place:

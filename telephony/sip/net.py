@@ -94,8 +94,9 @@ class _Tcp(asyncio.Protocol):
 class SipSockets:
     """UDP and TCP on one port. Give `receive` every message; send with `send`."""
 
-    def __init__(self, host: str, receive: Receive) -> None:
+    def __init__(self, host: str, receive: Receive, public_host: str = "") -> None:
         self.host = host
+        self._public_host = public_host
         self.port = 0
         self.receive = receive
         self.connections: dict[int, _Tcp] = {}
@@ -148,6 +149,8 @@ class SipSockets:
 
     def local_host(self, remote: str) -> str:
         """Our own address as `remote` sees it."""
+        if self._public_host:
+            return self._public_host
         if self.host not in ("0.0.0.0", "::", ""):
             return self.host
         if remote not in self._local:

@@ -93,13 +93,15 @@ def spoken(tmp_path: Path) -> Path:
     return write_wav(tmp_path / "spoken.wav", tone(440, 10), 8000)
 
 
-def write_wav(path: Path, pcm: bytes, rate: int) -> Path:
-    samples = np.frombuffer(pcm, "<i2")[:: SAMPLE_RATE // rate]
+def write_wav(path: Path, pcm: bytes, rate: int, channels: int = 1) -> Path:
+    """16 kHz PCM at another rate by leaving out or repeating samples: good enough for the pitch of a tone."""
+    samples = np.frombuffer(pcm, "<i2")
+    samples = samples[:: SAMPLE_RATE // rate] if rate <= SAMPLE_RATE else np.repeat(samples, rate // SAMPLE_RATE)
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(samples.tobytes())
+        file.writeframes(np.repeat(samples, channels).tobytes())
     return path
 
 

@@ -316,3 +316,12 @@ async def test_a_call_over_tcp_is_ended_on_its_connection(bridge: SipBridge, gat
 def test_the_answer_takes_the_offers_order() -> None:
     body = sdp(4000, formats="96 8 0 101", more="a=rtpmap:96 opus/48000/2\r\n")
     assert choose(Description.parse(body))[1].codec.name == "OPUS"
+
+
+async def test_behind_port_forwarding_the_public_address_is_told(gateway: SipGateway) -> None:
+    async with serving(gateway, public_host="203.0.113.5") as bridge:
+        wire = await Wire.open(bridge.port)
+        response = await wire.answered()
+        assert f"sip:offhook@203.0.113.5:{bridge.port}" in response.headers.get("Contact")
+        assert b"c=IN IP4 203.0.113.5" in response.body
+        assert await wire.bye() == 200
