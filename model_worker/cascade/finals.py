@@ -111,7 +111,7 @@ class FinalRecogniser:
         if len(pcm) < _MIN_SAMPLES or math.sqrt(float(np.dot(pcm, pcm)) / len(pcm)) < _SILENCE_RMS:
             return NOTHING
         attempt = self._attempt(pcm, prompt, _SHORT_WINDOW_S)
-        if attempt.log_probability < _LOG_PROBABILITY and attempt.no_speech < _NO_SPEECH:
+        if attempt.log_probability < _HOPELESS and attempt.no_speech < _NO_SPEECH:
             # Once more on the window it was trained on, without the prompt, which can lead the decoder astray.
             attempt = self._attempt(pcm, "", _WINDOW_S)
         if attempt.log_probability < (_LOG_PROBABILITY if attempt.no_speech > _NO_SPEECH else _HOPELESS):
