@@ -51,7 +51,7 @@ class _Call:
 
 class SipBridge:
     """`host` and `port`: where SIP is spoken (port 0: any free one; see `port` once it is ready). `rtp_ports`: the
-    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 503.
+    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 486.
     `public_host`: the address to tell peers, where it is not the one we listen on (port forwarding)."""
 
     name = "sip"

@@ -167,7 +167,7 @@ class Endpoint:
             self.respond(server, 482, now)  # the same call by another way (8.2.2.2)
             return
         if len(self._dialogs) >= self._max:
-            self.respond(server, 503, now, [("Retry-After", "5")])
+            self.respond(server, 486, now, [("Retry-After", "5")])
             return
         self._dialogs[dialog.key] = dialog
         self._invites[dialog] = server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -223,3 +224,22 @@ def test_packets_that_are_not_rtp() -> None:
     assert Packet.parse(extended) == Packet(0, 1, 2, 3, b"hi")
     padded = b"\xa0\x80\0\1\0\0\0\2\0\0\0\3hi\0\2"
     assert Packet.parse(padded) == Packet(0, 1, 2, 3, b"hi", True)
+
+
+async def test_silence_follows_speech_at_once(bridge: SipBridge, gateway: SipGateway) -> None:
+    """Barge-in: nothing of what was said waits in the leg, so the first silent Frame is the next packet."""
+    wire = await Wire.open(bridge.port)
+    call = await talking(wire, gateway)
+    await until(lambda: call.ticks > 20)
+    leg = call.legs["caller"]
+    call.talking = False
+    spoken = call.ticks
+    assert leg.flush() == 0
+    assert leg.unplayed() == 0
+    await until(lambda: call.ticks > spoken + 20)
+    packets = [Packet.parse(wire.rtp.packets.get_nowait()) for _ in range(wire.rtp.packets.qsize())]
+    loud = [int(np.abs(g711.decode(packet.payload).astype(int)).max()) > 500 for packet in packets]
+    assert loud[:spoken] == [True] * spoken
+    assert not any(loud[spoken + 1 :])  # one more may ring out of the resampler
+    assert [b.sequence - a.sequence & 0xFFFF for a, b in pairwise(packets)] == [1] * (len(packets) - 1)
+    assert await wire.bye() == 200

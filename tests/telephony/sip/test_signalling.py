@@ -130,7 +130,7 @@ async def test_more_calls_than_there_is_room_for(gateway: SipGateway) -> None:
         await one.answered()
         two.invite()
         refusal = await two.response()
-        assert refusal.status == 503
+        assert refusal.status == 486
         assert refusal.headers.get("Retry-After")
         assert await one.bye() == 200
 
