@@ -192,7 +192,7 @@ async def webrtc_offer(offer: OfferIn, request: Request, console: Here) -> Respo
     try:
         answer = await client.post(
             f"{console.config.media_url}/webrtc/offer",
-            json=offer.model_dump(exclude_none=True),
+            json=offer.model_dump(exclude_none=True, by_alias=True),
             headers={"authorization": f"Bearer {console.config.secret}"},
         )
     except httpx.HTTPError as error:

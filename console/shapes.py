@@ -166,3 +166,4 @@ class OfferIn(Shape):
     mode: Literal["answer", "assist", "transcribe"] | None = None
     role: Literal["caller", "human_agent"] = "caller"
     reference: str = Field("", max_length=200)
+    from_: str = Field("", alias="from", max_length=200, description='Who calls; empty: "browser"')

@@ -30,6 +30,7 @@ class Running:
     sip_host: str = ""
     sip_port: int = 0
     media_url: str = ""
+    public_url: str = ""  # what Twilio would call, if it was set
     twilio_auth_token: str = ""
 
 

@@ -147,6 +147,7 @@ class Supervisor:
             sip_host="127.0.0.1" if s.sip_host == "0.0.0.0" else s.sip_host,
             sip_port=s.sip_port,
             media_url=f"http://{'127.0.0.1' if s.media_host == '0.0.0.0' else s.media_host}:{s.media_port}",
+            public_url=s.public_url,
             twilio_auth_token=self._env["OFFHOOK_TWILIO_AUTH_TOKEN"],
         )
         self._say("migrating the database")
@@ -187,7 +188,12 @@ class Supervisor:
         for name, arguments, nice in _SERVICES:
             may_raise = nice < 0 and os.geteuid() != 0
             self.services[name] = Service(
-                name, [sys.executable, *arguments], self._env, logs / f"{name}.log", self._on_line, 0 if may_raise else nice
+                name,
+                [sys.executable, *arguments],
+                self._env,
+                logs / f"{name}.log",
+                self._on_line,
+                0 if may_raise else nice,
             )
         return list(self.services.values())
 

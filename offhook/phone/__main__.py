@@ -66,6 +66,7 @@ async def call(running: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]
             result = await mediastreams.place_call(
                 url=running["media_url"],
                 auth_token=running["twilio_auth_token"],
+                public_url=running["public_url"],
                 mode=order["mode"],
                 number=order["number"],
                 script=plays,

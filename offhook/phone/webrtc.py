@@ -154,10 +154,11 @@ async def place_call(
     path: str = "/api/v1/webrtc/offer",
 ) -> PhoneResult:
     """One call through the console at `url`, in real time, until a side hangs up. The human agent's leg of an assist
-    call is a second call with role "human_agent" and the caller's reference. A browser has no `number` to tell."""
+    call is a second call with role "human_agent" and the caller's reference. `number` says who calls."""
     browser = Browser()
     try:
         body = {"sdp": await browser.offer(), "type": "offer", "mode": mode, "role": role, "reference": reference}
+        body["from"] = number
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {password}"}) as http,
             http.post(url.rstrip("/") + path, json=body) as answer,
