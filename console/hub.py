@@ -116,10 +116,10 @@ class LiveCall:
             case PlayoutStarted() as event:
                 self.answers.setdefault(event.answer_id, False)
             case BargeIn() as event:
-                self.saying = None
+                self._fell_silent(event.answer_id)
             case PlayoutEnded() as event:
                 self.answers[event.answer_id] = event.interrupted
-                self.saying = None
+                self._fell_silent(event.answer_id)
             case Answered(answer=answer):
                 self.answers[answer.id] = answer.interrupted
                 self._said("voice_agent", answer.heard_text, answer.at_s, final=True)
@@ -128,6 +128,10 @@ class LiveCall:
             case _:
                 return False
         return True
+
+    def _fell_silent(self, answer_id: str) -> None:
+        if self.saying is not None and self.saying["answer_id"] == answer_id:  # not if the next one is on its way
+            self.saying = None
 
     def _said(self, who: str, text: str, at_s: float, *, final: bool) -> None:
         if text and (self.last_words is None or at_s >= self.last_words["at_s"]):

@@ -131,7 +131,7 @@ async def test_live_calls_move(seat: Seat, bus: Bus) -> None:
     await seed.to_bus(bus, other)
     page = seat.page
     await comes(page, "document.querySelectorAll('#calls li').length === 3")
-    await comes(page, "document.querySelector('#calls').textContent.includes('Elantra')")
+    await comes(page, "document.querySelector('#calls').textContent.includes('Hyundai')")
     assert "1 answering" in await page.inner_text("#figures")
     await seat.picture("home")
     await page.keyboard.press("j")

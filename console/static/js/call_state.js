@@ -2,7 +2,7 @@
 
 /**
  * @typedef {{id: string, at: number, clauses: string[], text: string, heard: string|null, interrupted: boolean,
- *   state: "waiting"|"playing"|"paused"|"over", responseMs: number|null, sources: string[]}} Answer
+ *   state: "waiting"|"playing"|"paused"|"over", responseMs: number|null, sources: string[], end: number|null}} Answer
  */
 
 export class CallState {
@@ -85,7 +85,7 @@ export class CallState {
   /** @returns {Answer} */
   answer(id) {
     if (!this.answers.has(id)) {
-      this.answers.set(id, { id, at: Infinity, clauses: [], text: "", heard: null, interrupted: false, state: "waiting", responseMs: null, sources: [] });
+      this.answers.set(id, { id, at: Infinity, clauses: [], text: "", heard: null, interrupted: false, state: "waiting", responseMs: null, sources: [], end: null });
     }
     return this.answers.get(id);
   }
@@ -114,7 +114,7 @@ export class CallState {
   }
   onPlayoutEnded(e) {
     const answer = this.answer(e.answer_id);
-    Object.assign(answer, { state: "over", heard: e.heard_text, interrupted: e.interrupted });
+    Object.assign(answer, { state: "over", heard: e.heard_text, interrupted: e.interrupted, end: e.at_s });
     if (answer.at === Infinity) answer.at = e.at_s;
     return { part: "talk", id: e.answer_id };
   }

@@ -62,7 +62,7 @@ export const sideOf = (who) => (who === "caller" ? "caller" : "agent");
 
 /** Strip a SIP address to what a person reads. @param {string} address */
 export function party(address) {
-  const plain = (address || "").replace(/^<|>$/g, "").replace(/^sips?:/, "").replace(/[;?].*$/, "");
+  const plain = (address || "").replace(/^<|>$/g, "").replace(/^(sips?|tel|webrtc):/, "").replace(/[;?].*$/, "");
   const [user, host] = plain.split("@");
   if (!plain) return "unknown";
   return host && /^(127\.|localhost|\[?::1)/.test(host) ? user : plain;

@@ -58,6 +58,8 @@ export class LiveStrip {
     this.cell = cell;
     /** @type {Lane[]} */
     this.lanes = [new Map(), new Map()];
+    /** @type {{from: number, to: number, cut: boolean}[]} when the voice agent spoke, seconds: drawn in the second lane */
+    this.spoken = [];
   }
 
   draw() {
@@ -73,6 +75,21 @@ export class LiveStrip {
       context.fillRect(0, y + tall - 0.5, width, 1);
       drawLane(context, lane, { x: 0, y, width, height: tall, from: to - shown, to }, colour);
     });
+    const x = (s) => (s / CHUNK_S - (to - shown)) * this.cell;
+    for (const { from, to: end, cut } of this.spoken) {
+      const left = x(from), right = x(Math.min(end, newest * CHUNK_S)), y = tall + gap + tall * 0.55;
+      if (right < 0) continue;
+      context.fillStyle = colour.agent;
+      context.globalAlpha = 0.55;
+      context.beginPath();
+      context.roundRect(left, y, Math.max(2, right - left), tall * 0.45 - 1, 3);
+      context.fill();
+      context.globalAlpha = 1;
+      if (cut) {
+        context.fillStyle = colour.late;
+        context.fillRect(right - 1, tall + gap, 2, tall);
+      }
+    }
     return newest;
   }
 }

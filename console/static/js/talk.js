@@ -108,6 +108,6 @@ export class Talk {
     const state = { playing: ".saying", paused: ".paused" }[data.state] || "";
     if (data.state === "playing") meta.append(h("span.bars", { title: "being said" }, h("i"), h("i"), h("i")));
     const notes = answerNotes(data);
-    return h(`li.turn.by-agent.spoken${state}`, { title: when }, meta, h("div.text", {}, ...answerText(data)), notes.length && h("div.meta", {}, ...notes));
+    return h(`li.turn.by-agent.spoken${state}`, { title: when }, meta, h("div.text", {}, ...answerText(data)), notes.length > 0 && h("div.meta", {}, ...notes));
   }
 }

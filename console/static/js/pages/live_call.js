@@ -16,6 +16,7 @@ let began = performance.now();
 
 const drawStrip = perFrame(() => {
   strip.lanes = ["caller", "agent"].map((side) => Object.entries(call.decisions).find(([who]) => sideOf(who) === side)?.[1] || new Map());
+  strip.spoken = [...call.answers.values()].filter((a) => a.at < Infinity).map((a) => ({ from: a.at, to: a.end ?? Infinity, cut: a.interrupted }));
   strip.draw();
   const c = call.counts;
   at("strip").setAttribute("aria-label", `${c.chunks} decisions: ${c.silent} silent, ${c.transcribe} transcribe, ${c.assist} assist, ${c.answer} answer`);
@@ -33,7 +34,7 @@ const drawHead = perFrame(() => {
   if (call.over) parts.push(h("div.banner", {}, `The call has ended: ${a.reason || a.state}.`, h("a.button.strong", { href: `/calls/${id}` }, "Review it")));
   if (link === "unknown") parts.push(h("div.banner", {}, "This call is not live any more, or never was.", h("a.button", { href: `/calls/${id}` }, "Look among past calls")));
   head.replaceChildren(...parts);
-  at("side-title").textContent = a.mode === "answer" ? "Hints and sources" : "Hints";
+  at("side-title").textContent = a.mode === "answer" ? "Answers" : "Hints";
   at("lane-agent").textContent = a.mode === "answer" ? "offhook" : "Agent";
   document.title = `${party(a.from)} · offhook`;
   tick();
@@ -68,14 +69,26 @@ const drawHints = perFrame(() => {
     shown.add(hint.id);
     return hintCard(hint, fresh);
   });
+  if (call.about.mode === "answer") cards.push(...answerCards());
   if (!cards.length) {
-    const text = call.about.mode === "answer" ? "The voice agent speaks for itself on this call." : "Nothing to add yet. Hints appear here within a second of the words that call for them.";
+    const text = call.about.mode === "answer" ? "Nothing was said yet." : "Nothing to add yet. Hints appear here within a second of the words that call for them.";
     cards.push(h("li.card", {}, h("p.quiet", {}, text)));
   }
   const focused = document.activeElement?.closest?.(".hint")?.dataset.hint;
   at("hints").replaceChildren(...cards);
   if (focused) at("hints").querySelector(`[data-hint="${CSS.escape(focused)}"]`)?.focus();
 });
+
+/** What the voice agent said, newest first: how fast, standing on what, and whether it was heard to its end. */
+function answerCards() {
+  const answers = [...call.answers.values()].filter((a) => a.text).sort((a, b) => b.at - a.at);
+  return answers.map((a) => h(`li.hint.spoken${a.state === "playing" ? ".current" : ""}${a.interrupted ? ".cutshort" : ""}`, {},
+    h("header", {}, h("h3", {}, { waiting: "About to say", playing: "Saying now", paused: "Paused: the caller speaks", over: a.interrupted ? "Interrupted" : "Said" }[a.state]),
+      a.responseMs !== null && h("span.scored", { title: "end of the caller's speech to the first sound" }, icon("clock"), `${a.responseMs} ms`),
+      h("time", {}, a.at < Infinity ? clock(a.at) : "")),
+    h("p.brief", {}, a.state === "over" ? a.heard || "(not heard)" : a.text),
+    h("footer", {}, h("span.source", {}, icon("book"), h("span", {}, a.sources.length ? a.sources.join(", ") : "no card")))));
+}
 
 function hintCard(hint, fresh) {
   const bar = h("i");
@@ -96,7 +109,10 @@ function hintCard(hint, fresh) {
 
 new LiveSocket(`/calls/${id}/live`, (event) => {
   const { part } = call.apply(event);
-  if (part === "talk") talk.draw();
+  if (part === "talk") {
+    talk.draw();
+    if (call.about.mode === "answer") drawHints();
+  }
   else if (part === "decision") drawStrip();
   else if (part === "hint") drawHints();
   else if (part === "about") { drawHead(); drawHints(); if (call.over) announce("The call has ended."); }

@@ -109,7 +109,7 @@ function answer(a) {
   const seen = { text: a.text, heard: a.heard_text, interrupted: a.interrupted, state: "over", responseMs: a.response_ms, sources: a.sources };
   const notes = answerNotes(seen);
   const element = h("li.turn.by-agent.spoken", { tabindex: "0", "data-item": true, "data-start": a.at_s, id: `answer:${a.id}` },
-    meta("voice_agent", a.at_s), h("div.text", {}, ...answerText(seen)), notes.length && h("div.meta", {}, ...notes));
+    meta("voice_agent", a.at_s), h("div.text", {}, ...answerText(seen)), notes.length > 0 && h("div.meta", {}, ...notes));
   const next = [...call.answers.map((x) => x.at_s), ...call.utterances.map((u) => u.start_s)].filter((s) => s > a.at_s + 0.5).sort((x, y) => x - y)[0] ?? Infinity;
   turns.push({ start: a.at_s, end: Math.min(next, a.at_s + 0.5 + a.heard_text.length / 14), element });
   return element;
@@ -149,8 +149,8 @@ function decisionCard() {
       part.style.flex = `${d[choice]} 0 0`;
       return part;
     }));
-  const legend = h("ul.legend", {}, ...["silent", "transcribe", "assist", "answer"].map((choice) => h(`li.c-${choice}`, {}, `${d[choice]} ${choice}`)));
-  const late = d.missed_deadlines ? `${d.missed_deadlines} came late.` : "None came late.";
+  const legend = h("ul.legend", {}, ...["silent", "transcribe", "assist", "answer"].filter((choice) => d[choice]).map((choice) => h(`li.c-${choice}`, {}, `${d[choice]} ${choice}`)));
+  const late = d.missed_deadlines ? `${d.missed_deadlines} missed the deadline.` : "None missed its deadline.";
   return card(`Decisions · ${d.chunks}`, stack, legend, h("p.quiet", {}, d.chunks ? late : "Nothing was decided on this call."));
 }
 
