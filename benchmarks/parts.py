@@ -3,7 +3,7 @@
 python -m benchmarks.parts [--prompts N] [--skip finals,kokoro,...] [--json FILE]
 
 Prints a table, and one JSON document to FILE (or as the last line). Times are medians of a few runs, beside whatever
-else the machine is doing; `rtf` is computing time over audio time. The audio is Debian's telephone prompts through G.711.
+else the machine is doing; `rtf` is computing time over audio time. The audio is Debian's telephone prompts in G.711.
 Set OPENBLAS_NUM_THREADS=1, as the worker does: numpy's threads only get into each other's way here.
 """
 
