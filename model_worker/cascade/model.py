@@ -31,7 +31,7 @@ from model_worker.stream import Emit, Past, Stream
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.2  # for words, in a step, while the transcriber is not busy
-TURN_WAIT_S = 0.35  # for the last words of a turn
+TURN_WAIT_S = 0.3  # for the last words of a turn
 BUSY = 3  # jobs that wait: do not wait with them
 FULL_DELAY_S = 2.5  # when words come so late, the worker takes no more calls
 

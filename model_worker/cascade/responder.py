@@ -73,12 +73,12 @@ class Dialogue:
 
 
 def reply(heard: str, library: Library, dialogue: Dialogue) -> Reply:
-    """The reply that is read from the cards. A short question that finds nothing ("and on Sunday?", "how much is it?")
-    is looked up again together with the question before it."""
+    """The reply that is read from the cards. A question of hardly a word ("and on Sunday?", "how much is it?") that
+    finds nothing is looked up again together with the question before it."""
     found = library.find(heard)
     query = heard
     before = dialogue.last_question()
-    if before and len(heard.split()) <= 6 and (found is None or found.score < FLOOR):
+    if before and len(terms(heard)) <= 1 and (found is None or found.score < FLOOR):
         query = f"{before} {heard}"
         again = library.find(query)
         if again is not None and again.score >= FLOOR and _adds(again, found):

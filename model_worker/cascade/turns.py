@@ -25,11 +25,14 @@ class Judgement:
 
 def judge(text: str, prosody: float) -> Judgement:
     """`text` is the turn so far, `prosody` the probability that it sounds complete (turn_end.py)."""
-    complete = words.completeness(text)
+    complete = words.completeness(text.rstrip(",") if prosody >= 0.7 else text)
     score = (complete + prosody) / 2
     if words.is_spelling(text):
         return Judgement(LONGEST_S, score)
-    if words.is_dangling(text):
+    if words.is_closing(text):
+        return Judgement(0.3, max(score, 0.8))
+    # The recogniser writes a comma where it expects more; somebody who sounds finished knows better.
+    if words.is_dangling(text.rstrip(",") if prosody >= 0.7 else text):
         return Judgement(1.2, score)
     if complete >= 0.9 and prosody >= 0.5:
         return Judgement(SHORTEST_S, score)

@@ -27,6 +27,7 @@ _TRAILING = frozenset(
 _SPELLING = re.compile(
     r"(?:number|code|zip|postcode|plate|registration|reference|extension|email|address|name|it)(?: is|'s)?$"
 )
+_CLOSING = re.compile(r"(?:\bbye|\bgoodbye|\bthank you(?: very much| so much)?|\bthanks)$")
 _NOISE = frozenset("um uh er erm hmm mm mhm hm ah oh mmm uhm huh".split())
 _CLOSED = frozenset("yes no yeah yep nope thanks thank you goodbye bye okay ok sure please right correct".split())
 
@@ -59,6 +60,11 @@ def is_dangling(text: str) -> bool:
     """Ends on a word after which more must come, or on a comma or a dash."""
     words = plain(text)
     return not words or words[-1] in _TRAILING or text.rstrip().endswith((",", "-", "—", "...", "…"))
+
+
+def is_closing(text: str) -> bool:
+    """Ends on "goodbye" or "thank you": nothing needs to follow, however it is sung."""
+    return bool(_CLOSING.search(" ".join(plain(text))))
 
 
 def completeness(text: str) -> float:
