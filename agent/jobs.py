@@ -127,7 +127,7 @@ async def _transcribe(story: Mapping[str, Any], settings: Settings) -> dict[str,
     path = settings.recordings / story["recordings"][0]["path"]
     # The recording's channels: the caller left, the agent right. What a voice agent said is known without listening.
     heard = [row["id"] for row in story["participants"] if row["role"] in ("caller", "human_agent")]
-    known = {"answers": [{"at_s": row["at_s"], "text": row["heard_text"]} for row in story["answers"]]}
+    known = {"answers": [{"id": row["id"], "at_s": row["at_s"], "text": row["heard_text"]} for row in story["answers"]]}
     return await _run(path, sorted(heard), known, settings)
 
 
