@@ -15,9 +15,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -30,6 +30,8 @@ from calls.errors import BusError, EventError
 from calls.events import CALLS, WORK, AnyEvent, Assignment, AudioChunk, Event, Speech, decode, encode
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PREFIX = "offhook:"
 GROUP = "workers"
@@ -55,6 +57,18 @@ redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
 return 1
 """
+
+
+async def _cancellable(call: Awaitable[T]) -> T:
+    """`await call`, and a cancellation that came meanwhile is never lost: redis-py sends within asyncio.wait_for,
+    which before Python 3.12 swallows one that comes just as the send completes."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await call
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def connect(url: str) -> Any:  # the client's own types are unions of everything
@@ -158,7 +172,7 @@ class Outbox:
                     _add(pipe, stream, event)
                 for key in {PREFIX + stream for stream, _ in batch if ":" in stream}:
                     pipe.expire(key, EXPIRE_S)
-                await pipe.execute()
+                await _cancellable(pipe.execute())
             except OUTAGE as error:
                 if self.connected:
                     log.warning("bus away (%s); %d events wait", error, self.waiting)
@@ -220,7 +234,7 @@ class Follower:
                     if outage:
                         await self._check_rewound()
                         outage = False
-                    found = await self._client.xread(wanted, count=256, block=1000)
+                    found = await _cancellable(self._client.xread(wanted, count=256, block=1000))
                 except OUTAGE as error:
                     if not outage:
                         log.warning("bus away while reading: %s", error)
@@ -254,15 +268,15 @@ class Follower:
             self._wake_wanted.clear()
             try:
                 key = PREFIX + self._wake_stream
-                await self._client.xadd(key, {FIELD: b""}, maxlen=1, approximate=False)
-                await self._client.expire(key, EXPIRE_S)
+                await _cancellable(self._client.xadd(key, {FIELD: b""}, maxlen=1, approximate=False))
+                await _cancellable(self._client.expire(key, EXPIRE_S))
             except (*OUTAGE, RedisError):
                 continue  # the blocking read ends by itself within a second
 
     async def _check_rewound(self) -> None:
         """After an outage: a stream whose last entry is older than our position began anew; read it all."""
         for stream, position in list(self._positions.items()):
-            last = await self._client.xrevrange(PREFIX + stream, count=1)
+            last = await _cancellable(self._client.xrevrange(PREFIX + stream, count=1))
             newest = last[0][0].decode() if last else FROM_START
             if _order(newest) < _order(position):
                 log.warning("stream %s went back from %s to %s: reading it from its start", stream, position, newest)
@@ -304,7 +318,7 @@ class Bus:
     async def read(self, stream: str, after: str = FROM_START, count: int = 100_000) -> list[Message]:
         """What `stream` holds now after `position`. Raises BusError when the bus is away."""
         try:
-            found = await self._client.xrange(PREFIX + stream, min=f"({after}", count=count)
+            found = await _cancellable(self._client.xrange(PREFIX + stream, min=f"({after}", count=count))
         except (*OUTAGE, RedisError) as error:
             raise BusError(f"cannot read {stream}: {error}") from error
         read = (_message(stream, raw.decode(), fields) for raw, fields in found)
@@ -312,14 +326,14 @@ class Bus:
 
     async def ping(self) -> bool:
         try:
-            return bool(await self._client.ping())
+            return bool(await _cancellable(self._client.ping()))
         except (*OUTAGE, RedisError):
             return False
 
     async def newest(self, stream: str) -> str:
         """The position of the newest entry, FROM_START if there is none."""
         try:
-            last = await self._client.xrevrange(PREFIX + stream, count=1)
+            last = await _cancellable(self._client.xrevrange(PREFIX + stream, count=1))
         except (*OUTAGE, RedisError) as error:
             raise BusError(f"cannot read {stream}: {error}") from error
         return last[0][0].decode() if last else FROM_START
@@ -333,7 +347,7 @@ class Bus:
             pipe = self._client.pipeline(transaction=True)
             pipe.hset(key, mapping={**info, "at": time.time()})
             pipe.pexpire(key, int(ttl_s * 1000))
-            await pipe.execute()
+            await _cancellable(pipe.execute())
         except (*OUTAGE, RedisError) as error:
             log.debug("no heartbeat: %s", error)
 
@@ -342,7 +356,7 @@ class Bus:
         found: dict[str, dict[str, dict[str, str]]] = {}
         try:
             async for key in self._client.scan_iter(f"{PREFIX}service:*", count=500):
-                info = await self._client.hgetall(key)
+                info = await _cancellable(self._client.hgetall(key))
                 _, _, service, instance = key.decode().split(":", 3)
                 if info:
                     found.setdefault(service, {})[instance] = {k.decode(): v.decode() for k, v in info.items()}
@@ -355,7 +369,7 @@ class Bus:
     async def prepare_work(self) -> None:
         """Create the consumer group; it is no error if it is there."""
         try:
-            await self._client.xgroup_create(PREFIX + WORK, GROUP, id="0", mkstream=True)
+            await _cancellable(self._client.xgroup_create(PREFIX + WORK, GROUP, id="0", mkstream=True))
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise BusError(f"cannot create the group {GROUP}: {error}") from error
@@ -368,10 +382,12 @@ class Bus:
             return []
         key = PREFIX + WORK
         try:
-            _, lapsed, _ = await self._client.xautoclaim(key, GROUP, worker, lapse_ms, "0-0", count=room)
+            _, lapsed, _ = await _cancellable(self._client.xautoclaim(key, GROUP, worker, lapse_ms, "0-0", count=room))
             leases = self._leases(lapsed, takeover=True)
             if not leases:
-                fresh = await self._reader.xreadgroup(GROUP, worker, {key: ">"}, count=room, block=block_ms)
+                fresh = await _cancellable(
+                    self._reader.xreadgroup(GROUP, worker, {key: ">"}, count=room, block=block_ms)
+                )
                 leases = self._leases([entry for _, entries in fresh or [] for entry in entries], takeover=False)
         except ResponseError as error:
             if "NOGROUP" in str(error):
@@ -396,7 +412,7 @@ class Bus:
 
     async def _own(self, script: str, worker: str, position: str) -> bool:
         try:
-            return bool(await self._client.eval(script, 1, PREFIX + WORK, GROUP, worker, position))
+            return bool(await _cancellable(self._client.eval(script, 1, PREFIX + WORK, GROUP, worker, position)))
         except (*OUTAGE, RedisError) as error:
             raise BusError(f"cannot hold the lease {position}: {error}") from error
 
