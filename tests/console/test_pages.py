@@ -48,6 +48,12 @@ class Seat:
     context: BrowserContext
     complaints: list[str] = field(default_factory=list)
 
+    def listen(self) -> None:
+        """Remember what the browser complains of."""
+        page, found = self.page, self.complaints
+        page.on("console", lambda m: found.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: found.append(str(error)))
+
     async def picture(self, name: str, themes: tuple[str, ...] = ("light", "dark")) -> None:
         if os.environ.get("OFFHOOK_PICTURES") == "0":
             return
@@ -55,6 +61,13 @@ class Seat:
             await self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
             await self.page.wait_for_timeout(250)
             await self.page.screenshot(path=PICTURES / f"{name}-{theme}.png")
+
+
+async def sign_in(seat: Seat) -> None:
+    await seat.page.goto(f"{seat.url}/login")
+    await seat.page.fill("#password", PASSWORD)
+    await seat.page.press("#password", "Enter")
+    await seat.page.wait_for_url(f"{seat.url}/")
 
 
 @pytest.fixture
@@ -71,15 +84,8 @@ async def seat(browser: Browser, served: Served) -> AsyncIterator[Seat]:
     page = await context.new_page()
     page.set_default_timeout(15_000)
     seat = Seat(page, served.url, context)
-    page.on(
-        "console",
-        lambda message: seat.complaints.append(message.text) if message.type in ("error", "warning") else None,
-    )
-    page.on("pageerror", lambda error: seat.complaints.append(str(error)))
-    await page.goto(f"{served.url}/login")
-    await page.fill("#password", PASSWORD)
-    await page.press("#password", "Enter")
-    await page.wait_for_url(f"{served.url}/")
+    seat.listen()
+    await sign_in(seat)
     yield seat
     # /healthz is 503 in these tests: there is no telephony beside the console.
     complaints = [text for text in seat.complaints if "503" not in text]

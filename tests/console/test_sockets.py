@@ -119,7 +119,9 @@ async def test_a_slow_browser_is_dropped_and_not_buffered(bus: Bus, store: Store
         bus.post(call_stream("slow1"), Notice(call_id="slow1", kind="transport", text=text, at_s=5.0))
     assert await bus.outbox.flush(30)
     async with serving(bus, store, tmp_path / "recordings", send_timeout_s=0.5) as served:
-        async with join(served, "/calls/slow1/live", max_queue=1, ping_interval=None, close_timeout=0.2) as socket:
+        async with join(
+            served, "/calls/slow1/live", max_queue=1, compression=None, ping_interval=None, close_timeout=0.2
+        ) as socket:
             await until(lambda: served.console.sockets)
             await until(lambda: not served.console.sockets)  # it took nothing, and was let go
             seen = 0

@@ -68,6 +68,9 @@ export function party(address) {
   return host && /^(127\.|localhost|\[?::1)/.test(host) ? user : plain;
 }
 
+/** Who was called; a browser dials nobody in particular. @param {string} address */
+export const dialled = (address) => (address ? party(address) : "offhook");
+
 /** Say something to people who do not see the screen. @param {string} text */
 export function announce(text) {
   const box = at("announce");

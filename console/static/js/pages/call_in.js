@@ -96,7 +96,7 @@ async function connect() {
 
 /** "turn:user:password@host:port" or a plain stun/turn URL. @param {string} url */
 function iceServer(url) {
-  const found = /^(turns?):([^:@]+):([^@]+)@(.+)$/.exec(url);
+  const found = /^(turns?):([^:]+):(.+)@([^@]+)$/.exec(url);
   return found ? { urls: `${found[1]}:${found[4]}`, username: found[2], credential: found[3] } : { urls: url };
 }
 

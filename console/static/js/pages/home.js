@@ -1,6 +1,6 @@
 // Live calls: one row a call, moving.
 import { LiveSocket } from "../api.js";
-import { at, clock, h, icon, modeBadge, nameOf, party, perFrame, sideOf } from "../dom.js";
+import { at, clock, dialled, h, icon, modeBadge, nameOf, party, perFrame, sideOf } from "../dom.js";
 import { listKeys } from "../frame.js";
 import { LiveStrip } from "../strip.js";
 
@@ -29,7 +29,7 @@ function fill(call) {
   parts.who.replaceChildren(party(call.from));
   parts.who.title = `${call.from} → ${call.to}`;
   parts.dot.className = `dot ${call.started_at ? "" : "ringing"}`;
-  parts.sub.replaceChildren(parts.dot, modeBadge(call.mode), `${call.bridge} → ${party(call.to)}`);
+  parts.sub.replaceChildren(parts.dot, modeBadge(call.mode), `${call.bridge} → ${dialled(call.to)}`);
   const said = call.saying ? { participant: "voice_agent", text: call.saying.text, final: true } : call.last_words;
   parts.last.className = `last ${said ? `by-${sideOf(said.participant)}` : ""}${said && !said.final ? " partial" : ""}`;
   parts.last.replaceChildren(...(said ? [h("b", {}, nameOf(said.participant)), said.text] : [call.started_at ? "Listening" : "Ringing"]));

@@ -1,7 +1,7 @@
 // One live call: transcript, decision strip, hints with verdicts.
 import { ApiError, LiveSocket, api } from "../api.js";
 import { CallState } from "../call_state.js";
-import { announce, at, clock, h, icon, modeBadge, party, perFrame, sideOf, toast } from "../dom.js";
+import { announce, at, clock, dialled, h, icon, modeBadge, party, perFrame, sideOf, toast } from "../dom.js";
 import { shortcut } from "../frame.js";
 import { LiveStrip } from "../strip.js";
 import { Talk } from "../talk.js";
@@ -11,7 +11,8 @@ const call = new CallState();
 const talk = new Talk(at("talk"), at("jump"), call);
 const strip = new LiveStrip(at("strip"));
 let link = "connecting";
-let current = ""; // the hint that a and d judge
+let current = ""; // the hint that a and d judge: the newest one, until the reader chooses another
+let chosen = false;
 let began = performance.now();
 
 const drawStrip = perFrame(() => {
@@ -27,7 +28,7 @@ const LINKS = { live: "live", connecting: "connecting", lost: "connection lost, 
 const drawHead = perFrame(() => {
   const a = call.about;
   const head = at("callhead");
-  const title = h("h1", {}, party(a.from), icon("arrow"), party(a.to));
+  const title = h("h1", {}, party(a.from), icon("arrow"), dialled(a.to));
   const facts = h("div.facts", {}, modeBadge(a.mode), h("span", {}, a.state), a.bridge && h("span", {}, `by ${a.bridge}`), a.model && h("span", {}, `${a.model} on ${a.worker}`), h("span.mono", {}, id));
   const pill = h("span.pill", { "data-state": link, id: "link" }, h("i"), h("span", {}, LINKS[link]));
   const parts = [title, facts, pill, h("output.big", { id: "clock" })];
@@ -62,7 +63,10 @@ async function judge(hint, verdict) {
 const shown = new Set();
 const drawHints = perFrame(() => {
   const hints = [...call.hints.values()].sort((a, b) => b.at_s - a.at_s);
-  if (!hints.some((hint) => hint.id === current && !hint.verdict)) current = hints.find((hint) => !hint.verdict)?.id || "";
+  if (!chosen || !hints.some((hint) => hint.id === current && !hint.verdict)) {
+    current = hints.find((hint) => !hint.verdict)?.id || "";
+    chosen = false;
+  }
   const cards = hints.map((hint) => {
     const fresh = !shown.has(hint.id);
     if (fresh && performance.now() - began > 1500) announce(`Hint: ${hint.title}. ${hint.text}`);
@@ -133,6 +137,7 @@ const move = (by) => {
   const next = hints[Math.min(hints.length - 1, Math.max(0, place + by))];
   if (!next) return;
   current = next.id;
+  chosen = true;
   drawHints();
   requestAnimationFrame(() => at("hints").querySelector(".current")?.scrollIntoView({ block: "nearest" }));
 };

@@ -1,6 +1,6 @@
 // Past calls: search, filters, pages. What is asked for stands in the address, so it can be kept and sent.
 import { ApiError, api } from "../api.js";
-import { at, clock, h, marked, modeBadge, party } from "../dom.js";
+import { at, clock, dialled, h, marked, modeBadge, party } from "../dom.js";
 import { listKeys, shortcut } from "../frame.js";
 
 const PAGE = 30;
@@ -21,7 +21,7 @@ function row(call) {
   const mark = live ? h("span.badge.answer", {}, h("i.dot"), "live") : call.state === "ended" ? call.disposition && h("span.badge", {}, call.disposition) : h("span.badge.bad", {}, call.state);
   return h("li", {}, h("a.row", { href: live ? `/live/${call.id}` : `/calls/${call.id}`, "data-item": true },
     h("div.when", {}, h("b", {}, hours.format(when)), days.format(when)),
-    h("div", {}, h("div.who", { title: `${call.from} → ${call.to}` }, party(call.from)), h("div.sub", {}, modeBadge(call.mode), `→ ${party(call.to)}`)),
+    h("div", {}, h("div.who", { title: `${call.from} → ${call.to}` }, party(call.from)), h("div.sub", {}, modeBadge(call.mode), `→ ${dialled(call.to)}`)),
     h("div.gistcell", {}, h("div.gist", {}, ...gist)),
     h("div.counts", {}, mark),
     h("output.clock", {}, call.duration_s === null ? "" : clock(call.duration_s))));

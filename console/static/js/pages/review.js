@@ -1,6 +1,6 @@
 // A call afterwards: hear it, read it, see why the machine spoke or stayed silent.
 import { ApiError, api } from "../api.js";
-import { at, clock, h, icon, modeBadge, nameOf, party, sideOf, toast } from "../dom.js";
+import { at, clock, dialled, h, icon, modeBadge, nameOf, party, sideOf, toast } from "../dom.js";
 import { shortcut } from "../frame.js";
 import { answerNotes, answerText } from "../talk.js";
 import { Timeline } from "../timeline.js";
@@ -52,7 +52,7 @@ async function load() {
 
 function head() {
   const live = !["ended", "refused", "failed"].includes(call.state);
-  const title = h("h1", {}, party(call.from), icon("arrow"), party(call.to));
+  const title = h("h1", {}, party(call.from), icon("arrow"), dialled(call.to));
   const facts = h("div.facts", {}, modeBadge(call.mode), call.state === "ended" ? null : h("span.badge.bad", {}, call.state),
     call.started_at && h("span", {}, days.format(new Date(call.started_at))), h("span", {}, `by ${call.bridge}`), call.reason && h("span", {}, call.reason), h("span.mono", {}, call.id));
   at("callhead").replaceChildren(title, facts, h("output.big", {}, call.duration_s === null ? "" : clock(call.duration_s)));
@@ -158,7 +158,14 @@ function decisionCard() {
 
 let wantedTime = null; // asked for before the recording's length was known
 
+let readSoon = 0;
+
 function seek(s) {
+  if (audio.paused) {
+    // Bring what was said there into view, once the reader has found the place.
+    clearTimeout(readSoon);
+    readSoon = setTimeout(() => nowTurn?.element.scrollIntoView({ block: "nearest", behavior: "smooth" }), 200);
+  }
   if (!call.recording) return show(s);
   if (audio.readyState === 0) wantedTime = s;
   else audio.currentTime = s;
