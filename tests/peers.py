@@ -30,6 +30,14 @@ def need(program: str, package: str) -> str:
     return path
 
 
+def need_raw_sockets() -> None:
+    """SIPp plays captured packets through a raw socket."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP).close()
+    except PermissionError:
+        pytest.skip("SIPp's play_pcap_audio needs a raw socket: run as root, or give sipp cap_net_raw")
+
+
 def free_port(count: int = 1) -> int:
     """A port that is free for UDP and TCP now, with `count` - 1 more after it."""
     while True:
@@ -270,7 +278,7 @@ tcp_children=2
 auto_aliases=no
 listen=udp:{host}:{port}
 listen=tcp:{host}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+mpath="{modules}/"
 loadmodule "tm.so"
 loadmodule "tmx.so"
 loadmodule "sl.so"
@@ -314,7 +322,8 @@ async def kamailio(folder: Path, expires: int = 60) -> AsyncIterator[int]:
     program = need("kamailio", "kamailio")
     port = free_port()
     config = folder / "kamailio.cfg"
-    config.write_text(KAMAILIO.format(host=HOST, port=port, expires=expires))
+    modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
+    config.write_text(KAMAILIO.format(host=HOST, port=port, expires=expires, modules=modules))
     command = (program, "-f", str(config), "-DD", "-E", "-Y", str(folder), "-m", "32", "-M", "8")
     async with process(*command, cwd=folder, log=folder / "kamailio.log") as child:
         _, writer = await _connect(port, child, folder / "kamailio.log")

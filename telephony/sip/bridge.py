@@ -149,7 +149,11 @@ class SipBridge:
             while endpoint.transactions.outbox:
                 self._sockets.send(*endpoint.transactions.outbox.popleft())
             if endpoint.events:
-                self._happened(endpoint.events.popleft())
+                event = endpoint.events.popleft()
+                try:
+                    self._happened(event)
+                except Exception:  # the boundary of one call: its fault must not stop the others' messages
+                    log.exception("a SIP event could not be handled: %s", type(event).__name__)
         due = endpoint.transactions.next_timer()
         if self._timer is not None:
             self._timer.cancel()

@@ -44,6 +44,7 @@ async def test_a_call_with_voice(
 
 
 async def test_keys_from_sipps_own_captures(bridge: SipBridge, gateway: SipGateway, tmp_path: Path) -> None:
+    peers.need_raw_sockets()
     keys = ["1", "4", "star", "pound", "9"]
     steps = [
         f'<nop><action><exec play_pcap_audio="{peers.SIPP_MEDIA}/dtmf_2833_{key}.pcap"/></action></nop>'
@@ -57,6 +58,7 @@ async def test_keys_from_sipps_own_captures(bridge: SipBridge, gateway: SipGatew
 
 async def test_a_law_from_sipps_own_capture(bridge: SipBridge, gateway: SipGateway, tmp_path: Path) -> None:
     """30 ms packets of A-law."""
+    peers.need_raw_sockets()
     play = (
         f'<nop><action><exec play_pcap_audio="{peers.SIPP_MEDIA}/g711a.pcap"/></action></nop>'
         '<pause milliseconds="3000"/>'
