@@ -234,10 +234,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = {} if sys.stdin is None or sys.stdin.isatty() else json.loads(sys.stdin.read() or "{}")
         result = wrap_up(options.recording, options.only or ["caller", "human_agent"], known.get("answers", []))
     except CatalogueError as error:
-        log.error("%s", error)
+        print(error, file=sys.stderr)
         return 3
     except (RecordingError, ValueError) as error:
-        log.error("%s", error)
+        print(error, file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(result))
