@@ -69,7 +69,7 @@ class Dialog:
     target: str = ""  # the remote target: their Contact
     route: tuple[str, ...] = ()
     natted: bool = False  # the INVITE did not come from where its Via says
-    ended_by: str = ""
+    refreshes: int = 0  # how often the session was agreed on
 
     @classmethod
     def of(cls, invite: Request, hop: Hop, contact: str) -> Dialog:

@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from telephony.sip.dialog import Dialog, Hop, Phase, Step, dialog_key
-from telephony.sip.message import Address, Headers, Request, Response, SipError, Uri, Via, parse
+from telephony.sip.message import Request, Response, SipError, Uri, parse
+from telephony.sip.reply import MIN_SESSION_S, REASONS, info_digit, reply_headers, session_interval
 from telephony.sip.transaction import Server, Transactions
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
 _KNOWN = {"REGISTER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "REFER", "PUBLISH", "PRACK"}
-REASONS = {
-    100: "Trying", 180: "Ringing", 200: "OK", 400: "Bad Request", 405: "Method Not Allowed",
-    414: "Request-URI Too Long", 415: "Unsupported Media Type", 416: "Unsupported URI Scheme", 420: "Bad Extension",
-    481: "Call/Transaction Does Not Exist", 482: "Loop Detected", 483: "Too Many Hops", 486: "Busy Here",
-    487: "Request Terminated", 488: "Not Acceptable Here", 491: "Request Pending", 500: "Server Internal Error",
-    501: "Not Implemented", 503: "Service Unavailable", 505: "Version Not Supported", 513: "Message Too Large",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +134,15 @@ class Endpoint:
         if request.headers.get("Max-Forwards", "70").strip() in ("0", "00") and request.method != "OPTIONS":
             return 483, []
         Uri.parse(request.uri)
-        required = request.headers.listed("Require")
-        if required:
-            return 420, [("Unsupported", ", ".join(required))]
+        lacking = [name for name in request.headers.listed("Require") if name != "timer"]
+        if lacking:
+            return 420, [("Unsupported", ", ".join(lacking))]
         kind = request.headers.get("Content-Type").partition(";")[0].strip().lower()
+        if request.method in ("INVITE", "UPDATE"):
+            try:
+                session_interval(request)
+            except SipError as error:
+                return error.status, [("Min-SE", str(MIN_SESSION_S))]
         if request.method in ("INVITE", "UPDATE") and request.body and kind not in ("", "application/sdp"):
             return 415, [("Accept", "application/sdp")]
         return None
@@ -189,7 +188,7 @@ class Endpoint:
                 self._reoffer(dialog, request, server, now)
             case "INFO":
                 self.respond(server, 200, now)
-                digit = _info_digit(request)
+                digit = info_digit(request)
                 if digit:
                     self.events.append(Pressed(dialog, digit))
             case "OPTIONS":
@@ -204,7 +203,7 @@ class Endpoint:
         for contact in request.headers.listed("Contact")[:1]:  # a target refresh (12.2.2)
             dialog.retarget(contact)
         if request.method == "UPDATE" and not request.body:
-            self.respond(server, 200, now, [("Contact", dialog.contact)])
+            self._answer(server, 200, now, dialog=dialog)
             return
         self.events.append(Reoffered(dialog, server))
 
@@ -310,12 +309,17 @@ class Endpoint:
         sdp: bytes = b"",
         tag: str = "",
     ) -> None:
-        headers = reply_headers(server.request.headers, server.hop, "" if status == 100 else (tag or _tag(dialog)))
+        headers = reply_headers(
+            server.request.headers, server.hop, "" if status == 100 else (tag or (dialog.tag if dialog else "offhook"))
+        )
         if dialog is not None:
             for record in server.request.headers.all("Record-Route"):
                 headers.add("Record-Route", record)
             headers.add("Contact", dialog.contact)
             headers.add("Allow", ALLOW)
+            if 200 <= status < 300:
+                for item in self._session_timer(dialog, server.request, now):
+                    headers.add(*item)
         for name, value in extra or []:
             headers.add(name, value)
         if sdp:
@@ -326,6 +330,22 @@ class Endpoint:
         hop = dialog.next_hop()
         self.transactions.send(dialog.request("BYE"), hop, self._contact(hop), lambda _response, _now: None, now)
         self._drop(dialog)
+
+    def _session_timer(self, dialog: Dialog, request: Request, now: float) -> list[tuple[str, str]]:
+        """Agree to the party's session timer, and end the call when a refresh is overdue (RFC 4028, 9 and 10)."""
+        interval = session_interval(request)
+        dialog.refreshes += 1
+        if not interval:
+            return []
+        overdue = now + interval - min(32.0, interval / 3)
+        self.transactions.at(overdue, partial(self._overdue, dialog, dialog.refreshes))
+        return [("Session-Expires", f"{interval};refresher=uac"), ("Require", "timer")]
+
+    def _overdue(self, dialog: Dialog, refreshes: int, now: float) -> None:
+        if dialog.refreshes == refreshes and dialog.phase is Phase.TALKING:
+            dialog.step(Step.HANG_UP)
+            self._bye(dialog, now)
+            self.events.append(Over(dialog, "the party did not refresh its session", lost=True))
 
     def _never_acknowledged(self, dialog: Dialog, now: float) -> None:
         if dialog.phase in (Phase.ANSWERED, Phase.ENDING):
@@ -353,50 +373,3 @@ class Endpoint:
             return
         response = Response(error.status, REASONS.get(error.status, "Bad Request"), reply)
         self.transactions.outbox.append((bytes(response), hop))
-
-
-def reply_headers(headers: Headers, hop: Hop, tag: str) -> Headers:
-    """What every response copies from its request (8.2.6), with where it really came from (RFC 3581, 4)."""
-    vias = headers.listed("Via")
-    via = Via.parse(vias[0])
-    first = vias[0]
-    if "rport" in via.params:
-        first = ";".join(
-            f"rport={hop.port}" if part.strip().lower().partition("=")[0] == "rport" else part
-            for part in first.split(";")
-        )
-    if via.host != hop.host or "rport" in via.params:
-        first += f";received={hop.host}"
-    reply = Headers([("Via", first), *(("Via", text) for text in vias[1:])])
-    for name in ("From", "To", "Call-ID", "CSeq"):
-        value = headers.get(name)
-        if name == "To" and tag and "tag" not in _tags(value):
-            value += f";tag={tag}"
-        if value:
-            reply.add(name, value)
-    reply.add("Server", "offhook")
-    return reply
-
-
-def _tags(value: str) -> dict[str, str]:
-    try:
-        return Address.parse(value).params
-    except SipError:
-        return {}
-
-
-def _tag(dialog: Dialog | None) -> str:
-    return dialog.tag if dialog else "offhook"
-
-
-def _info_digit(request: Request) -> str:
-    """A key in application/dtmf-relay ("Signal=5") or application/dtmf ("5")."""
-    kind = request.headers.get("Content-Type").partition(";")[0].strip().lower()
-    text = request.body[:200].decode("ascii", "replace")
-    if kind == "application/dtmf-relay":
-        signal = next((line for line in text.splitlines() if line.lower().startswith("signal")), "")
-        text = signal.partition("=")[2]
-    elif kind != "application/dtmf":
-        return ""
-    digit = text.strip().upper()
-    return digit if len(digit) == 1 and digit in "0123456789*#ABCD" else ""

@@ -24,7 +24,7 @@ _COMPACT = {
 }  # fmt: skip
 _NAMES = {
     name.lower(): name
-    for name in (*_COMPACT.values(), "CSeq", "WWW-Authenticate", "MIME-Version", "Max-Forwards", "Route")
+    for name in (*_COMPACT.values(), "CSeq", "WWW-Authenticate", "MIME-Version", "Min-SE", "X-Offhook-Call-ID")
 }
 _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 _REQUEST = re.compile(rf"({_TOKEN}) (\S+) SIP/(\d+\.\d+)")

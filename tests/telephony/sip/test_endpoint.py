@@ -17,6 +17,8 @@ from telephony.sip.transaction import MAX_SERVER, T2, Transactions
 from tests.telephony.sip.test_torture import HOP, INVITE, OPTIONS, message
 from tests.telephony.sip.wire import sdp
 
+VIA = "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKother"
+
 
 class Peer:
     """An endpoint and the other side of it."""
@@ -159,6 +161,46 @@ def test_the_table_of_a_calls_life(phase: Phase, step: Step) -> None:
         with pytest.raises(IllegalTransition):
             dialog.step(step)
         assert dialog.phase is phase
+
+
+SESSION = (("Session-Expires", "120"), ("Supported", "100rel, timer"))
+
+
+def test_a_session_that_is_not_refreshed_ends() -> None:
+    peer = Peer()
+    dialog = peer.invited(*SESSION)
+    peer.endpoint.answer(dialog, sdp(5000), 0.0)
+    (answer,) = peer.out()
+    assert answer.headers.get("Session-Expires") == "120;refresher=uac"
+    assert answer.headers.get("Require") == "timer"
+    peer.acked(dialog)
+    peer.endpoint.events.clear()
+    peer.run(60.0)
+    inside = ("To", f"<sip:b@example.com>;tag={dialog.tag}")
+    via = ("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKrefresh")
+    peer.say(message("UPDATE sip:b@192.0.2.2 SIP/2.0", inside, via, ("CSeq", "2 UPDATE"), *SESSION))
+    (answer,) = peer.out()
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.headers.get("Session-Expires")) == (200, "120;refresher=uac")
+    assert not peer.run(147.0)
+    (at, bye), *_ = peer.run(149.0)
+    assert isinstance(bye, Request)
+    assert (at, bye.method) == (148.0, "BYE")
+    event = peer.endpoint.events.popleft()
+    assert isinstance(event, Over)
+    assert event.lost
+
+
+def test_session_timers_that_we_leave_out_or_refuse() -> None:
+    peer = Peer()
+    dialog = peer.invited(("Session-Expires", "120;refresher=uas"), ("Require", "timer"))
+    peer.endpoint.answer(dialog, sdp(5000), 0.0)
+    (answer,) = peer.out()
+    assert "Session-Expires" not in answer.headers
+    peer.say(message(INVITE, ("Session-Expires", "10"), ("Supported", "timer"), ("Call-ID", "2"), ("Via", f"{VIA}2")))
+    (answer,) = peer.out()
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.headers.get("Min-SE")) == (422, "90")
 
 
 def test_transactions_are_bounded() -> None:

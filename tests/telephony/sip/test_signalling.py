@@ -32,7 +32,7 @@ async def test_it_rings_until_the_gateway_admits_the_call(wire: Wire, gateway: S
     gateway.admit.set()
     response = await wire.response()
     assert response.status == 200
-    assert response.headers.get("X-Offhook-Call-Id") == "call-0"
+    assert response.headers.get("X-Offhook-Call-ID") == "call-0"
     assert not gateway.calls[0].legs  # nothing begins before the ACK
     wire.ack()
     await until(lambda: bool(gateway.calls[0].legs))

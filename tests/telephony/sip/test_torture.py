@@ -240,7 +240,7 @@ def test_values() -> None:
     via = Via.parse("SIP/2.0/UDP [::1]:5070;branch=z9hG4bK1;rport")
     assert (via.host, via.port, via.params) == ("::1", 5070, {"branch": "z9hG4bK1", "rport": ""})
     assert [canonical(name) for name in ("i", "CSEQ", "x-offhook-call-id", "l")] == [
-        "Call-ID", "CSeq", "X-Offhook-Call-Id", "Content-Length",
+        "Call-ID", "CSeq", "X-Offhook-Call-ID", "Content-Length",
     ]  # fmt: skip
 
 
