@@ -82,11 +82,21 @@ def tidy(text: str) -> str:
 
 def transcript(lines: Sequence[Line], most_words: int = MOST_WORDS) -> str:
     """The call as text; of a long one the first two thirds of `most_words`, and the end."""
-    words = "\n".join(f"{line.speaker}: {line.text}" for line in lines).split(" ")
-    if len(words) > most_words:
-        first = most_words * 2 // 3
-        words = [*words[:first], "\n[...]\n", *words[first - most_words :]]
-    return " ".join(words)
+    spoken = [f"{line.speaker}: {line.text}" for line in lines]
+    if sum(len(line.split()) for line in spoken) > most_words:
+        first = _fitting(spoken, most_words * 2 // 3)
+        last = _fitting(spoken[::-1], most_words // 3)
+        spoken = [*spoken[:first], "[...]", *spoken[max(first, len(spoken) - last) :]]
+    return "\n".join(spoken)
+
+
+def _fitting(spoken: Sequence[str], words: int) -> int:
+    """How many of the lines have `words` words together; one at least."""
+    for count, line in enumerate(spoken):
+        words -= len(line.split())
+        if words < 0:
+            return max(count, 1)
+    return len(spoken)
 
 
 def why_not(summary: str, lines: Sequence[Line]) -> str:

@@ -88,7 +88,7 @@ def test_an_utterance_lies_where_it_was_said(voice: VoiceActivity, finals: Final
 def test_long_speech_is_cut_and_nothing_is_left_out(voice: VoiceActivity) -> None:
     question = samples(DEMO / "caller" / "1-hours.wav").astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(question) > 0.03)
-    without_pauses = np.tile(question[loud[0] : loud[-1]], 24)
+    without_pauses = np.tile(question[loud[0] : loud[-1]], 24).astype(np.float32)
     segmenter = Segmenter(voice)
     segments = [*segmenter.feed(without_pauses), *segmenter.close()]
     assert max(len(segment.pcm) for segment in segments) <= 25.1 * 16_000
