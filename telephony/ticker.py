@@ -1,8 +1,9 @@
-"""The one 20 ms clock of the process: every live call is ticked on it, in turn.
+"""The one 20 ms clock of the process: every live call is ticked on it.
 
-A tick that comes late (a stalled process, a suspended machine) is made up for at twice the speed, never in a burst,
-so that media time, which is a count of ticks, stays in step with the world and no transport is flooded. Of a stall
-longer than MAKE_UP_S only so much is made up for; the rest is gone, and counted.
+The calls are dealt out over the quarters of the 20 ms, so that they do not all wait for one another, and packets that
+arrive are read in between. A tick that comes late (a stalled process, a suspended machine) is made up for at twice
+the speed, never in a burst, so that media time, which is a count of ticks, stays in step with the world and no
+transport is flooded. Of a stall longer than MAKE_UP_S only so much is made up for; the rest is gone, and counted.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import cycle
 from typing import Protocol
 
 from calls.audio import FRAME_S
 
 log = logging.getLogger(__name__)
 
+PHASES = 4
+STEP_S = FRAME_S / PHASES
 MAKE_UP_S = 1.0
-_KEPT = 3_000  # ticks measured: the last minute
+_KEPT = int(60 / STEP_S)  # steps measured: the last minute
+_TELL_EVERY_S = 10.0
 
 
 class Ticking(Protocol):
@@ -42,18 +47,21 @@ class Ticker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._calls: dict[str, Ticking] = {}
+        self._phases: tuple[dict[str, Ticking], ...] = tuple({} for _ in range(PHASES))
+        self._turn = cycle(self._phases)
         self._lags: deque[float] = deque(maxlen=_KEPT)
-        self._due = 0.0  # when the next tick should be
-        self._ticked_at = -math.inf
-        self.stalls = 0  # ticks that were late by a whole one or more
+        self._due = 0.0  # when the next step should be
+        self._stepped_at = -math.inf
+        self._told_at = -math.inf
+        self.stalls = 0  # steps that were late by a whole tick or more
         self.skipped = 0  # ticks that were given up after a long stall
 
     def add(self, call: Ticking) -> None:
-        self._calls[call.id] = call
+        min(self._phases, key=len)[call.id] = call
 
     def drop(self, call: Ticking) -> None:
-        self._calls.pop(call.id, None)
+        for phase in self._phases:
+            phase.pop(call.id, None)
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -63,21 +71,27 @@ class Ticker:
             self.step()
 
     def wait(self) -> float:
-        """Seconds until the next tick: until it is due, but at least half a tick after the one before."""
+        """Seconds until the next step: until it is due, but at least half a step after the one before."""
         now = self._clock()
+        if now - self._due > MAKE_UP_S:
+            self._give_up(now)
+        return max(0.0, max(self._due, self._stepped_at + STEP_S / 2) - now)
+
+    def _give_up(self, now: float) -> None:
+        """Ticks too late to be worth making up for: every call loses as many."""
         behind = now - self._due
-        if behind > MAKE_UP_S:
-            given_up = math.ceil((behind - MAKE_UP_S) / FRAME_S)
-            self.skipped += given_up
-            self._due += given_up * FRAME_S
-            log.warning("the clock stood still for %.2f s; %d ticks are lost", behind, given_up)
-        return max(0.0, max(self._due, self._ticked_at + FRAME_S / 2) - now)
+        given_up = math.ceil((behind - MAKE_UP_S) / FRAME_S)
+        self.skipped += given_up
+        self._due += given_up * FRAME_S
+        if now - self._told_at > _TELL_EVERY_S:
+            self._told_at = now
+            log.warning("%.2f s behind the clock: %d ticks are lost, %d so far", behind, given_up, self.skipped)
 
     def step(self) -> None:
-        """One tick of every call. Its lag is counted to the end, when the last call's packet is out."""
-        self._ticked_at = self._clock()
-        self.stalls += self._ticked_at - self._due >= FRAME_S
-        for call in list(self._calls.values()):
+        """Tick the calls whose turn it is. The lag is counted to the end, when the last one's packet is out."""
+        self._stepped_at = self._clock()
+        self.stalls += self._stepped_at - self._due >= FRAME_S
+        for call in list(next(self._turn).values()):
             try:
                 call.tick()
             except Exception as error:  # the boundary of one call: the others go on
@@ -85,10 +99,10 @@ class Ticker:
                 log.exception("tick failed", extra={"call_id": call.id})
                 call.crashed(error)
         self._lags.append(self._clock() - self._due)
-        self._due += FRAME_S
+        self._due += STEP_S
 
     def lag_s(self, quantile: float = 0.99) -> float:
-        """How late the tick's last call was served over the last minute, in seconds."""
+        """How late the last call of a step was served over the last minute, in seconds."""
         if not self._lags:
             return 0.0
         lags = sorted(self._lags)

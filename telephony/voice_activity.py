@@ -82,6 +82,9 @@ class NoiseFloor:
             self.level = max(5.0, min(loud, self.level * self.RISE))
 
 
+_ONES = np.ones(100, dtype=np.float32)
+
+
 class EchoEstimate:
     """How loud the caller's track echoes what we play: delay and gain from the levels of the last two seconds.
 
@@ -90,11 +93,11 @@ class EchoEstimate:
     that changes (a phone put on speaker) is followed within two seconds.
     """
 
-    FRAMES = 100
+    FRAMES = len(_ONES)
     LAGS = 30  # up to 600 ms there and back
     LOUD = 100.0  # RMS of a played Frame that can be heard as echo
     LEAST = 12  # loud Frames before there is an estimate
-    EVERY = 5  # Frames between estimates
+    EVERY = 10  # Frames between estimates
     SURE = 0.7  # correlation of the levels
     # Echo is always there while we play, speech now and then: of the ratios of heard to played, a low quantile
     # bounds the echo's gain whatever else is heard.
@@ -119,24 +122,27 @@ class EchoEstimate:
             self._estimate()
         if not self.gain:
             return 0.0
-        near = (self._played[-1 - lag] for lag in range(max(0, self.lag - 1), self.lag + 3))
-        return self.gain * max(near)
+        last = len(self._played) - 1 - self.lag
+        return self.gain * max(self._played[place] for place in range(last - 2, min(last + 2, len(self._played))))
 
     def _estimate(self) -> None:
         heard = np.array(self._heard, dtype=np.float32)
         played = np.array(self._played, dtype=np.float32)
         by_lag = np.lib.stride_tricks.sliding_window_view(played, self.FRAMES)[::-1]  # row n: played n Frames before
-        level_of = by_lag - by_lag.mean(axis=1, keepdims=True)
-        centred = heard - heard.mean()
-        power = np.sqrt(np.einsum("ij,ij->i", level_of, level_of) * float(centred @ centred)) + 1e-6
-        correlation = level_of @ centred / power
-        sure = float(correlation.max()) >= self.SURE
-        lag = int(correlation.argmax()) if sure else self.lag
+        centred = heard - heard.sum() / self.FRAMES
+        mean = by_lag @ _ONES / self.FRAMES
+        power = np.maximum((by_lag * by_lag) @ _ONES - self.FRAMES * mean * mean, 1.0)
+        correlation = by_lag @ centred / np.sqrt(power * max(float(centred @ centred), 1.0))
+        best = int(correlation.argmax())
+        sure = bool(correlation[best] >= self.SURE)
+        lag = best if sure else self.lag
         loud = by_lag[lag] > self.LOUD
-        if np.count_nonzero(loud) < self.LEAST:
+        ratios = heard[loud] / by_lag[lag][loud]
+        if len(ratios) < self.LEAST:
             return
-        bound = float(np.quantile(heard[loud] / by_lag[lag][loud], self.QUANTILE))
+        ratios.sort()
+        bound = float(ratios[int(self.QUANTILE * len(ratios))])
         if sure and bound <= self.MOST:
-            self.lag, self.gain = lag, bound
+            self.lag, self.gain = best, bound
         else:
             self.gain = min(self.gain, bound)

@@ -35,7 +35,7 @@ from calls.model import Happening, Mode, Role, State
 from telephony.bridge import LegEvents, Offer
 from telephony.recorder import Recorder
 from telephony.session import AGENT_COMES, FAREWELL, Parts, Session
-from telephony.ticker import Ticker
+from telephony.ticker import PHASES, Ticker
 from telephony.voice_activity import SileroNet
 from tests.telephony.legs import MemoryLeg
 from tests.telephony.sounds import DIGITS, Samples, frames, load, noise, over, spoken
@@ -65,7 +65,7 @@ class House:
         return self.session
 
     def tick(self, count: int) -> None:
-        for _ in range(count):
+        for _ in range(count * PHASES):
             self.ticker.step()
 
     async def over(self) -> CallEnded:
