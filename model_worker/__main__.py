@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -103,4 +104,7 @@ async def _prepare(bus: Bus, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Not sys.exit: threads that are in the middle of native code would abort the interpreter on its way out.
+    os._exit(status)

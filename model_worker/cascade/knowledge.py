@@ -64,7 +64,7 @@ class Memo:
 class Library:
     """One set of cards. Building it embeds every text, which takes seconds the first time a set is seen."""
 
-    def __init__(self, cards: Sequence[Card], embedder: TextEmbedder) -> None:
+    def __init__(self, cards: Sequence[Card], embedder: Memo) -> None:
         self._embedder = embedder
         self._index = CardIndex(cards, embedder)
         asks = [(question, card.id) for card in cards for question in card.asks]
@@ -82,6 +82,11 @@ class Library:
         scores = sorted(((self._score(card, score, text), i) for i, (card, score) in enumerate(ranked)), reverse=True)
         best, place = scores[0]
         return Found(ranked[place][0], best, best - scores[1][0] if len(scores) > 1 else best)
+
+    def find_all(self, texts: Sequence[str]) -> list[Found]:
+        """As `find` for several texts; cheaper than one after the other."""
+        self._embedder.embed(texts)
+        return [found for text in texts if (found := self.find(text)) is not None]
 
     def _score(self, card: Card, score: float, text: str) -> float:
         if self._asks is None:

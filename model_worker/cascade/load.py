@@ -57,7 +57,7 @@ def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
 def load_parts(catalogue: Catalogue) -> Parts:
     """Everything that hears and decides, without a voice and a language model."""
     recogniser = PartialRecogniser(catalogue.path("moonshine-tiny"))
-    finals = FinalRecogniser(catalogue.path("whisper-base"))
+    finals = FinalRecogniser(catalogue.path("whisper-base"), nice=15)  # the live path goes first
     turn_end = TurnEnd(catalogue.path("smart-turn"))
     embedder = Embedder(catalogue.path("minilm"))
     hum = (np.sin(np.arange(16_000) / 20) * 0.1).astype(np.float32)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from calls.audio import CHUNK_S, SAMPLE_RATE, Chunk
 from calls.events import Decided, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
@@ -20,11 +21,11 @@ from calls.model import Answer, Choice, Instruction, Mode, Role, Utterance, Word
 from model_worker.cascade import turns, words
 from model_worker.cascade.ear import ANSWERING, LISTENING, Ear, Pcm, Speech
 from model_worker.cascade.finals import Final
-from model_worker.cascade.hints import HintFinder
-from model_worker.cascade.knowledge import Found, Libraries, Library
+from model_worker.cascade.hints import HintFinder, Proposed
+from model_worker.cascade.knowledge import Libraries, Library
 from model_worker.cascade.responder import Dialogue, Reply, Writer, is_long, reply
-from model_worker.cascade.side import Line, Side
-from model_worker.cascade.transcriber import Job, Refiner, Text, Transcriber
+from model_worker.cascade.side import Proposal, Side, Then
+from model_worker.cascade.transcriber import Job, Refiner, Transcriber
 from model_worker.cascade.vad import VoiceActivity
 from model_worker.stream import Emit, Past, Stream
 
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.2  # for words, in a step, while the transcriber is not busy
 TURN_WAIT_S = 0.3  # for the last words of a turn
-BUSY = 3  # jobs that wait: do not wait with them
 FULL_DELAY_S = 2.5  # when words come so late, the worker takes no more calls
 
 
@@ -61,7 +61,7 @@ class CallStream:
     library: Future[Library] | None
     sides: dict[str, Side] = field(default_factory=dict)
     dialogue: Dialogue = field(default_factory=Dialogue)
-    proposed: set[str] = field(default_factory=set)  # ids of the cards shown as hints
+    proposed: Proposed = field(default_factory=Proposed)
     responses: set[str] = field(default_factory=set)
     stops: dict[str, threading.Event] = field(default_factory=dict)
     turn: list[str] = field(default_factory=list)  # utterances of the caller's turn that is not over
@@ -89,7 +89,7 @@ class Cascade:
         library = self.parts.libraries.get(instruction.cards) if instruction.cards else None
         stream = CallStream(call_id, instruction, emit, past, library)
         stream.responses.update(past.responses)
-        stream.proposed.update(r.removeprefix("hint-") for r in past.responses if r.startswith("hint-"))
+        stream.proposed.ids.update(r.removeprefix("hint-") for r in past.responses if r.startswith("hint-"))
         for participant in instruction.participants:
             self._side(stream, participant.id)
         for utterance in past.utterances:
@@ -155,6 +155,11 @@ class Cascade:
         for stop in stream.stops.values():
             stop.set()
 
+    def shut_down(self) -> None:
+        """End the threads."""
+        self.parts.transcriber.close()
+        self.parts.refiner.close()
+
     def load(self) -> float:
         return min(1.0, self.parts.transcriber.delay_s() / FULL_DELAY_S)
 
@@ -185,14 +190,14 @@ class Cascade:
             live.append((stream, side, chunk))
             side.read()
             turn = self._is_asking(stream, side)
-            if job := side.ask(self.parts.transcriber, turn, self._ahead(stream) if turn else None):
+            if job := side.ask(self.parts.transcriber, turn, self._ahead(stream) if turn else self._look(stream, side)):
                 jobs.append(job)
             if turn:
                 self._judge_prosody(side)
                 if side.ear.silence_s >= turns.SHORTEST_S:
                     jobs += [side.line.job] if side.line and side.line.job and side.line.job not in jobs else []
                     wait_s = TURN_WAIT_S
-        if self.parts.transcriber.waiting() < BUSY or wait_s == TURN_WAIT_S:
+        if wait_s == TURN_WAIT_S or not self.parts.transcriber.is_busy():
             _wait(jobs, wait_s)
         for _, side, _ in live:
             side.read()
@@ -215,45 +220,42 @@ class Cascade:
         """What to do about this participant now, and do it."""
         if (answered := self._answer(stream, side)) is not None:
             return Choice.ANSWER, answered
-        for line, _ in self._finish(stream, side, refine=True):
-            if (found := self._look(stream, side, line)) is not None:
-                return Choice.ASSIST, found.score
-        if side.line is not None and (found := self._look(stream, side, side.line)) is not None:
-            return Choice.ASSIST, found.score
+        self._finish(stream, side, refine=True)
+        if side.proposals:
+            return Choice.ASSIST, self._hint(stream, side, side.proposals.popleft())
         if side.line is not None:
             return Choice.TRANSCRIBE, side.ear.probability
         return Choice.SILENT, 1.0 - side.ear.probability
 
     # --- utterances -------------------------------------------------------------------------------------------
 
-    def _finish(self, stream: CallStream, side: Side, refine: bool) -> list[tuple[Line, Utterance]]:
+    def _finish(self, stream: CallStream, side: Side, refine: bool) -> list[Utterance]:
         """Emit what is finished, and have it written better."""
         finished = side.written()
         for line, utterance in finished:
             if side.role is Role.CALLER and stream.instruction.mode is Mode.ANSWER:
                 stream.turn.append(utterance.text)
             if refine:
-                self.parts.refiner.submit(line.speech.pcm(), "", _better(stream, line.speech, utterance))
-        return finished
+                self.parts.refiner.submit(line.speech.pcm(), "", _better(stream, side, line.speech, utterance))
+        return [utterance for _, utterance in finished]
 
     # --- hints ------------------------------------------------------------------------------------------------
 
-    def _look(self, stream: CallStream, side: Side, line: Line) -> Found | None:
-        library = stream.ready_library() if stream.instruction.mode is Mode.ASSIST else None
-        if library is None or not line.text:
-            return None
-        found = side.hints.look(line.text, library)
-        if found is None:
-            return None
-        timed = words.timed(line.text, line.speech.spans, line.confidence)
-        response_id = f"hint-{found.card.id}"
-        self._open(
-            stream, side, response_id, Choice.ASSIST, found.score, line.text, line.confidence,
-            trigger_s=min(timed[-1].end_s if timed else line.speech.end_s, line.heard_until / SAMPLE_RATE),
-            sources=(found.card.source,), title=found.card.title,
+    def _hint(self, stream: CallStream, side: Side, proposal: Proposal) -> float:
+        card, score = proposal.found.card, proposal.found.score
+        response_id = f"hint-{card.id}"
+        opened = self._open(
+            stream, side, response_id, Choice.ASSIST, score, proposal.heard, proposal.confidence,
+            trigger_s=proposal.trigger_s, sources=(card.source,), title=card.title,
         )  # fmt: skip
-        self._say(stream, response_id, found.card.text)
-        return found
+        if opened:
+            self._say(stream, response_id, card.text)
+        return score
+
+    def _look(self, stream: CallStream, side: Side) -> Then | None:
+        """What the transcriber's thread does with each new text of an assist call."""
+        library = stream.ready_library() if stream.instruction.mode is Mode.ASSIST else None
+        return None if library is None else partial(side.look, library)
 
     # --- answers ----------------------------------------------------------------------------------------------
 
@@ -267,13 +269,13 @@ class Cascade:
         if line is not None and side.prosody[0] != line.speech.voiced_until:
             side.prosody = (line.speech.voiced_until, self.parts.prosody(line.speech.pcm()))
 
-    def _ahead(self, stream: CallStream) -> Callable[[Text], None]:
+    def _ahead(self, stream: CallStream) -> Then:
         """While it is not yet certain that the turn is over: find the reply, and tell the voice how it begins."""
 
-        def ahead(text: Text) -> None:
+        def ahead(text: str, confidence: float, until_s: float) -> None:
             library = stream.ready_library()
-            if library is not None and text.text:
-                expected = reply(" ".join([*stream.turn, text.text]), library, stream.dialogue)
+            if library is not None:
+                expected = reply(" ".join([*stream.turn, text]), library, stream.dialogue)
                 if expected.text and self._writer(expected) is None:
                     self.parts.get_ready(expected.first_clause)
 
@@ -312,7 +314,7 @@ class Cascade:
         stream.turn.clear()
         if not finished or words.is_noise(heard):
             return None
-        _, last = finished[-1]
+        last = finished[-1]
         self._reply(stream, side, last.id, heard, last.confidence, last.end_s, score)
         return score
 
@@ -400,7 +402,7 @@ class Cascade:
         writer.write(stream.instruction, stream.dialogue, found, say, closed, stop)
 
 
-def _better(stream: CallStream, speech: Speech, live: Utterance) -> Callable[[object], None]:
+def _better(stream: CallStream, side: Side, speech: Speech, live: Utterance) -> Callable[[object], None]:
     """What the refiner does with a final transcript: the same utterance again, as revision 1."""
 
     def emit(final: object) -> None:
@@ -416,6 +418,9 @@ def _better(stream: CallStream, speech: Speech, live: Utterance) -> Callable[[ob
             live.id, live.participant_id, live.start_s, live.end_s, final.text, timed, round(final.confidence, 3), 1
         )
         stream.emit(Uttered(call_id=stream.call_id, utterance=better))
+        library = stream.ready_library() if stream.instruction.mode is Mode.ASSIST else None
+        if library is not None:
+            side.look_again(library, better)
 
     return emit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,10 +13,14 @@ from calls.model import Role, Utterance
 from model_worker.cascade import words
 from model_worker.cascade.ear import Ear, Pcm, Speech
 from model_worker.cascade.hints import HintFinder
+from model_worker.cascade.knowledge import Found, Library
 from model_worker.cascade.transcriber import Job, Text, Transcriber, Urgency
 from model_worker.stream import Emit
 
 log = logging.getLogger(__name__)
+
+Then = Callable[[str, float, float], None]
+"""Takes the text of a line, its confidence, and the second up to which it was heard."""
 
 NEW_VOICE = SAMPLE_RATE * 3 // 10  # 0.3 s more of voice before the running text is written again
 FIRST_VOICE = SAMPLE_RATE * 2 // 5
@@ -43,6 +48,16 @@ class Line:
         return self.heard_until >= self.speech.voiced_until
 
 
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A card to hint at, and the words that it met, which ended at `trigger_s`."""
+
+    found: Found
+    heard: str
+    confidence: float
+    trigger_s: float
+
+
 @dataclass(slots=True)
 class Side:
     """Owned by the engine's thread."""
@@ -57,6 +72,7 @@ class Side:
     known: frozenset[str]  # ids of utterances that an earlier worker finished
     line: Line | None = None
     ending: list[Line] = field(default_factory=list)  # over, but not all written yet
+    proposals: deque[Proposal] = field(default_factory=deque)  # found since the last step, by the threads that write
     prosody: tuple[int, float] = (-1, 0.0)  # (voiced until, probability that the turn is complete)
 
     def hear(self, pcm: Pcm, probabilities: Sequence[float]) -> None:
@@ -91,8 +107,9 @@ class Side:
 
     # --- text ------------------------------------------------------------------------------------------------------
 
-    def ask(self, transcriber: Transcriber, turn: bool, then: Callable[[Text], None] | None = None) -> Job | None:
-        """Hand in the one job that is most needed, if any. `turn`: somebody may be waiting for an answer."""
+    def ask(self, transcriber: Transcriber, turn: bool, then: Then | None = None) -> Job | None:
+        """Hand in the one job that is most needed, if any. `turn`: somebody may be waiting for an answer. `then` gets
+        the line's new text on the transcriber's thread."""
         for ending in self.ending:
             if ending.job is None and not ending.is_written:
                 return self._submit(ending, transcriber, Urgency.TURN if turn else Urgency.ENDED, then)
@@ -105,14 +122,28 @@ class Side:
             return None
         if line.heard_until and line.speech.voiced_until - line.heard_until < NEW_VOICE:
             return None
-        return self._submit(line, transcriber, Urgency.RUNNING, None)
+        return self._submit(line, transcriber, Urgency.RUNNING, then)
 
-    def _submit(
-        self, line: Line, transcriber: Transcriber, urgency: Urgency, then: Callable[[Text], None] | None
-    ) -> Job:
-        line.job_until = line.speech.voiced_until
-        line.job = transcriber.submit(line.speech.pcm(), urgency, then)
+    def _submit(self, line: Line, transcriber: Transcriber, urgency: Urgency, then: Then | None) -> Job:
+        speech, until = line.speech, line.speech.voiced_until
+
+        def tell(result: Text) -> None:
+            if then is not None and (text := accepted(result, speech)):
+                then(text, result.confidence, until / SAMPLE_RATE)
+
+        line.job_until = until
+        line.job = transcriber.submit(speech.pcm(), urgency, tell)
         return line.job
+
+    def look(self, library: Library, text: str, confidence: float, until_s: float) -> None:
+        """Does the running text meet a card? On the transcriber's thread."""
+        if (found := self.hints.look(text, library)) is not None:
+            self.proposals.append(Proposal(found, text, confidence, until_s))
+
+    def look_again(self, library: Library, better: Utterance) -> None:
+        """Does the final text meet a card that the running one missed? On the refiner's thread."""
+        if (found := self.hints.look_again(better.text, library)) is not None:
+            self.proposals.append(Proposal(found, better.text, better.confidence, better.end_s))
 
     def read(self) -> None:
         """Take the texts that are ready: emit the running one where it changed."""

@@ -25,6 +25,7 @@ from model_worker.cascade.ear import Pcm
 log = logging.getLogger(__name__)
 
 TOGETHER = 4  # lines in one batch
+BUSY_S = 0.3
 REFINER_BACKLOG_S = 20.0  # of speech
 
 
@@ -69,27 +70,27 @@ class Transcriber:
         self._serial = itertools.count()
         self._wake = threading.Condition()
         self._closing = False
-        self._delays: deque[float] = deque(maxlen=32)
+        self._delays: deque[float] = deque(maxlen=8)
         self._thread = threading.Thread(target=self._run, name="transcriber", daemon=True)
         self._thread.start()
 
     def submit(self, pcm: Pcm, urgency: Urgency, then: Callable[[Text], None] | None = None) -> Job:
-        """Have `pcm` written. `then` gets the text as soon as it is there, on the transcriber's thread."""
+        """Have `pcm` written. `then` gets the text, on the transcriber's thread, before the job counts as done."""
         with self._wake:
             job = Job(urgency, next(self._serial), pcm, time.monotonic(), then)
             heapq.heappush(self._jobs, job)
             self._wake.notify()
         return job
 
-    def waiting(self) -> int:
-        with self._wake:
-            return len(self._jobs)
-
     def delay_s(self) -> float:
         """How long a job took from asking to text, lately: the sign of being busy."""
         with self._wake:
             oldest = time.monotonic() - min((job.asked_at for job in self._jobs), default=time.monotonic())
             return max(oldest, sum(self._delays) / len(self._delays) if self._delays else 0.0)
+
+    def is_busy(self) -> bool:
+        """Words come late already: nobody should wait for them."""
+        return self.delay_s() > BUSY_S
 
     def close(self) -> None:
         with self._wake:
@@ -105,20 +106,18 @@ class Transcriber:
                 # The boundary between the recogniser and the calls: these lines have no text, the calls go on.
                 log.exception("the recogniser failed on %d lines", len(batch))
                 results = []
-            now = time.monotonic()
             for job, result in itertools.zip_longest(batch, results):
                 job.result = result
-                job.done.set()
-                self._delays.append(now - job.asked_at)
-            for job in batch:
                 self._tell(job)
+                job.done.set()
+                self._delays.append(time.monotonic() - job.asked_at)
 
     def _tell(self, job: Job) -> None:
         if job.then is not None and job.result is not None:
             try:
                 job.then(job.result)
             except Exception:
-                log.exception("what follows a text failed")  # the same boundary: it was only done ahead of time
+                log.exception("what follows from a text failed")  # the same boundary
 
     def _next(self) -> list[Job]:
         """The most urgent jobs: a turn alone, others together. Empty when closing."""
