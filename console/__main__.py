@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 import uvloop
@@ -38,10 +41,27 @@ def config_from(settings: Settings) -> ConsoleConfig:
     )
 
 
+class Server(uvicorn.Server):
+    """Uvicorn without its own signal handlers: they kill the process by the same signal when it has shut down, before
+    what was posted is sent and the pools are closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit  # asked twice: now
+        self.should_exit = True
+
+
 async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError when something is missing."""
     config = config_from(settings)
     bus, store = Bus(settings.redis_url), Store(settings.database_url)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             create_app(config, bus, store),
             host=settings.host,
@@ -74,8 +94,6 @@ def main() -> None:
         uvloop.run(serve(settings))
     except SettingsError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

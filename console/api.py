@@ -67,6 +67,8 @@ async def from_bus(console: Console, call_id: str) -> Found | None:
 async def find(console: Console, call_id: str) -> Found:
     """The call of this id or unique prefix: from the bus while it is live or not yet wholly in the database, else
     from the database. Raises NotFound, Ambiguous, StoreError, BusError."""
+    if not call_id.isprintable():
+        raise NotFound("no such call")  # PostgreSQL would not even compare it
     known = console.hub.get(call_id)
     if known is not None and known.live and (found := await from_bus(console, known.id)):
         return found
@@ -99,6 +101,7 @@ async def list_calls(
         calls = [call.json() for call in console.hub.live() if mode in ("", call.offer.mode.value)]
         page = calls[offset : offset + limit]
         return {"calls": page, "limit": limit, "offset": offset, "more": len(calls) > offset + limit}
+    search = search.replace("\0", "")
     rows = await console.store.list_calls(search=search, mode=mode, state=state, limit=limit + 1, offset=offset)
     briefs = [brief_from_row(row) for row in rows[:limit]]
     if live is False:

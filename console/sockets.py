@@ -127,6 +127,8 @@ async def _full_id(console: Console, call_id: str) -> str:
     known = console.hub.resolve(call_id)
     if known is not None:
         return known.id
+    if not call_id.isprintable():
+        raise NotFound("no such call")
     if await console.bus.newest(call_stream(call_id)) != FROM_START:
         return call_id
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from console.app import create_app
 from console.config import Console, ConsoleConfig
 
 PASSWORD = "correct horse"
+BEARER_JSON = {"authorization": f"Bearer {PASSWORD}"}
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ async def api(served: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def until(check: object, what: str = "it") -> None:
+async def until(check: Callable[[], object]) -> None:
     """Wait until `check()` is true; the test's own time limit ends a wait in vain."""
-    while not check():  # type: ignore[operator]
+    while not check():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.02)

@@ -53,12 +53,15 @@ STARTED_AT = 1_790_000_000.0
 CALLER, AGENT, VOICE = (Participant(role.value, role) for role in (Role.CALLER, Role.HUMAN_AGENT, Role.VOICE_AGENT))
 
 HINTS = (
-    Hint("h1", 25.6, 25.04, "Oil light after a service", "Ask whether it is red or amber. Red: stop the engine. Amber or "
-         "“oil change due”: the reminder was not reset; the car is safe to drive.", "lights.md#oil-light-after-a-service", 0.83),
-    Hint("h2", 66.3, 65.72, "Offer to reset it by phone", "Most reminders reset in under a minute from the driver's seat. If "
-         "the customer would rather come by: no appointment needed, no charge.", "service-reminder.md#reset", 0.64),
-    Hint("h3", 94.1, 93.6, "Hyundai Elantra: reset the reminder", "Ignition on, engine off. Hold OK on the wheel (or both "
-         "small buttons under the dash) for 10 s until the light goes out.", "service-reminder.md#hyundai", 0.91),
+    Hint("h1", 25.6, 25.04, "Oil light after a service",
+         "Ask whether it is red or amber. Red: stop the engine. Amber or “oil change due”: the reminder was not reset; "
+         "the car is safe to drive.", "lights.md#oil-light-after-a-service", 0.83),
+    Hint("h2", 66.3, 65.72, "Offer to reset it by phone",
+         "Most reminders reset in under a minute from the driver's seat. If the customer would rather come by: no "
+         "appointment needed, no charge.", "service-reminder.md#reset", 0.64),
+    Hint("h3", 94.1, 93.6, "Hyundai Elantra: reset the reminder",
+         "Ignition on, engine off. Hold OK on the wheel (or both small buttons under the dash) for 10 s until the "
+         "light goes out.", "service-reminder.md#hyundai", 0.91),
     Hint("h4", 141.0, 140.5, "Warranty on our work", "12 months or 12,000 miles on parts and labour.",
          "prices.md#warranty", 0.48),
 )  # fmt: skip
@@ -168,14 +171,17 @@ def answer_call(
     """The same caller with the voice agent, who is interrupted once."""
     said = [u for u in utterances(until_s) if u.participant_id == CALLER.id]
     cut_s = 58.2
-    spoken = [
-        (0.0, 1.7, "Good afternoon, this is Kestrel Garage's assistant, an AI. The call is recorded. How can I help you?", None),
-        (25.6, 30.4, "Got it: you just had it serviced, and when you drove off the light was still on. Is that right?", 640),
-        (34.6, 52.9, "This happens now and then. The car counts the miles since the last service, and somebody has to tell it "
-         "that the service was done.", 710),
-        (53.1, 61.6, "The service itself was done properly and your car is safe to drive. Somebody only forgot to reset the "
-         "reminder, and I can tell you how.", 580),
-        (65.4, 74.9, "Let us get that fixed. Would you rather come by, or reset it yourself from the driver's seat?", 655),
+    spoken = [  # start, end, text, response_ms
+        (0.0, 1.7, "Good afternoon, this is Kestrel Garage's assistant, an AI. The call is recorded. "
+         "How can I help you?", None),
+        (25.6, 30.4, "Got it: you just had it serviced, and when you drove off the light was still on. "
+         "Is that right?", 640),
+        (34.6, 52.9, "This happens now and then. The car counts the miles since the last service, and somebody has "
+         "to tell it that the service was done.", 710),
+        (53.1, 61.6, "The service itself was done properly and your car is safe to drive. Somebody only forgot to "
+         "reset the reminder, and I can tell you how.", 580),
+        (65.4, 74.9, "Let us get that fixed. Would you rather come by, or reset it yourself from the driver's "
+         "seat?", 655),
     ]  # fmt: skip
     events = _life(call_id, Mode.ANSWER, "webrtc:browser", (CALLER, VOICE), started_at)
     events += _talk(call_id, said, until_s, open_end=False)
@@ -233,8 +239,8 @@ def _life(
     call_id: str, mode: Mode, from_: str, people: tuple[Participant, ...], started_at: float
 ) -> list[tuple[float, Event]]:
     offered = CallOffered(
-        call_id=call_id, tenant="default", mode=mode, bridge="webrtc" if from_.startswith("webrtc") else "sip", from_=from_,
-        to="sip:garage@127.0.0.1", participants=people, offered_at=started_at - 1.2,
+        call_id=call_id, tenant="default", mode=mode, bridge="webrtc" if from_.startswith("webrtc") else "sip",
+        from_=from_, to="sip:garage@127.0.0.1", participants=people, offered_at=started_at - 1.2,
     )  # fmt: skip
     accepted = CallAccepted(call_id=call_id, worker="worker-1", model="cascade")
     return [(-1.2, offered), (-1.0, accepted), (-0.5, CallStarted(call_id=call_id, started_at=started_at))]
@@ -306,9 +312,10 @@ def _rows(call_id: str, events: list[Event], started_at: float) -> list[tuple[st
     )
     rows: list[tuple[str, Row]] = [
         ("calls", {
-            "id": call_id, "tenant_id": "default", "mode": story["mode"], "state": story["state"], "bridge": story["bridge"],
-            "from_": story["from"], "to": story["to"], "offered_at": datetime.fromtimestamp(started_at - 1.2, UTC),
-            "started_at": when, "ended_at": datetime.fromtimestamp(started_at + story["duration_s"], UTC) if over else None,
+            "id": call_id, "tenant_id": "default", "mode": story["mode"], "state": story["state"],
+            "bridge": story["bridge"], "from_": story["from"], "to": story["to"], "started_at": when,
+            "offered_at": datetime.fromtimestamp(started_at - 1.2, UTC),
+            "ended_at": datetime.fromtimestamp(started_at + story["duration_s"], UTC) if over else None,
             "duration_s": story["duration_s"], "reason": story["reason"], "summary": summary if over else "",
             "disposition": "resolved" if over else "", "wrap_up": "done" if over else "",
         }),

@@ -12,8 +12,8 @@ from tests.console import seed
 from tests.console.conftest import Served, until
 
 KEYS = {
-    "id", "mode", "state", "bridge", "from", "to", "started_at", "ended_at", "duration_s", "summary", "disposition", "wrap_up",
-    "reason", "participants", "utterances", "decisions", "hints", "answers", "recording", "notices",
+    "id", "mode", "state", "bridge", "from", "to", "started_at", "ended_at", "duration_s", "summary", "disposition",
+    "wrap_up", "reason", "participants", "utterances", "decisions", "hints", "answers", "recording", "notices",
 }  # fmt: skip
 
 
@@ -93,6 +93,8 @@ async def test_an_id_may_be_a_unique_prefix(store: Store, api: httpx.AsyncClient
     assert unknown.status_code == 404
     assert set(unknown.json()) == {"error", "hint"}
     assert (await api.get("/api/v1/calls/%25")).status_code == 404  # no wildcards
+    assert (await api.get("/api/v1/calls/%00")).status_code == 404
+    assert (await api.get("/api/v1/calls", params={"search": "a\0b"})).status_code == 200
 
 
 async def test_calls_are_listed_searched_filtered_and_paged(store: Store, api: httpx.AsyncClient) -> None:

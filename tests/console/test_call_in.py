@@ -1,4 +1,4 @@
-"""A call from the page with the microphone, through the real telephony service; only the model is played by the test."""
+"""A call from the page with the microphone, through the real telephony service; the test plays the model."""
 
 from __future__ import annotations
 

@@ -80,7 +80,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def seat(browser: Browser, served: Served) -> AsyncIterator[Seat]:
-    context = await browser.new_context(viewport={"width": 1360, "height": 860}, locale="en-GB", timezone_id="UTC")
+    scale = float(os.environ.get("OFFHOOK_PICTURE_SCALE", "1"))
+    context = await browser.new_context(
+        viewport={"width": 1360, "height": 860}, device_scale_factor=scale, locale="en-GB", timezone_id="UTC"
+    )
     page = await context.new_page()
     page.set_default_timeout(15_000)
     seat = Seat(page, served.url, context)
@@ -267,9 +270,10 @@ async def test_the_review_page(seat: Seat, bus: Bus, store: Store, served: Serve
     await page.wait_for_selector(".w.lit")
     await page.wait_for_timeout(900)
     await page.keyboard.press(" ")
-    await page.evaluate("scrollTo(0, 0)")
     await page.mouse.move(5, 5)
     await seat.picture("review")
+    await page.evaluate("scrollTo(0, 0)")
+    await seat.picture("review-top", ("light",))
     for _ in range(4):
         await page.keyboard.press("+")
     await page.wait_for_timeout(500)
@@ -289,6 +293,20 @@ async def test_the_review_of_an_interrupted_answer(seat: Seat, store: Store, ser
     await comes(page, "Math.abs(document.querySelector('audio').currentTime - 53.1) < 0.2")
     await page.wait_for_timeout(500)
     await seat.picture("review-answer")
+
+
+async def test_what_callers_say_is_never_markup(seat: Seat, bus: Bus, store: Store) -> None:
+    name = "sip:<img src=x onerror=alert(1)>@192.0.2.1"
+    await seed.to_bus(bus, seed.assist_call("evil1", ended=False, until_s=12, started_at=time.time() - 12, from_=name))
+    await seed.to_store(store, seed.assist_call("evil2", until_s=12, from_=name))
+    page = seat.page
+    for path in ("/", "/live/evil1", "/calls", "/calls/evil2"):
+        await page.goto(seat.url + path)
+        await comes(page, "document.querySelector('main').textContent.includes('<img src=x')")
+        assert await page.locator("main img").count() == 0
+    await page.goto(f"{seat.url}/live/%3Cscript%3Ealert(1)")
+    await page.wait_for_selector(".banner")
+    assert await page.locator("main script").count() == 0
 
 
 async def test_small_screens(seat: Seat, bus: Bus, store: Store, served: Served) -> None:

@@ -7,6 +7,7 @@ import { LiveStrip } from "../strip.js";
 import { Talk } from "../talk.js";
 
 const id = at("call").dataset.call;
+const path = encodeURIComponent(id);
 const call = new CallState();
 const talk = new Talk(at("talk"), at("jump"), call);
 const strip = new LiveStrip(at("strip"));
@@ -32,8 +33,8 @@ const drawHead = perFrame(() => {
   const facts = h("div.facts", {}, modeBadge(a.mode), h("span", {}, a.state), a.bridge && h("span", {}, `by ${a.bridge}`), a.model && h("span", {}, `${a.model} on ${a.worker}`), h("span.mono", {}, id));
   const pill = h("span.pill", { "data-state": link, id: "link" }, h("i"), h("span", {}, LINKS[link]));
   const parts = [title, facts, pill, h("output.big", { id: "clock" })];
-  if (call.over) parts.push(h("div.banner", {}, `The call has ended: ${a.reason || a.state}.`, h("a.button.strong", { href: `/calls/${id}` }, "Review it")));
-  if (link === "unknown") parts.push(h("div.banner", {}, "This call is not live any more, or never was.", h("a.button", { href: `/calls/${id}` }, "Look among past calls")));
+  if (call.over) parts.push(h("div.banner", {}, `The call has ended: ${a.reason || a.state}.`, h("a.button.strong", { href: `/calls/${path}` }, "Review it")));
+  if (link === "unknown") parts.push(h("div.banner", {}, "This call is not live any more, or never was.", h("a.button", { href: `/calls/${path}` }, "Look among past calls")));
   head.replaceChildren(...parts);
   at("side-title").textContent = a.mode === "answer" ? "Answers" : "Hints";
   at("lane-agent").textContent = a.mode === "answer" ? "offhook" : "Agent";
@@ -52,7 +53,7 @@ function tick() {
 async function judge(hint, verdict) {
   if (call.over) return;
   try {
-    await api(`/calls/${id}/hints/${encodeURIComponent(hint)}/verdict`, { method: "POST", body: JSON.stringify({ verdict }) });
+    await api(`/calls/${path}/hints/${encodeURIComponent(hint)}/verdict`, { method: "POST", body: JSON.stringify({ verdict }) });
     call.onHintJudged({ hint_id: hint, verdict });
     drawHints();
   } catch (error) {
@@ -111,7 +112,7 @@ function hintCard(hint, fresh) {
     h("footer", {}, ...verdict));
 }
 
-new LiveSocket(`/calls/${id}/live`, (event) => {
+new LiveSocket(`/calls/${path}/live`, (event) => {
   const { part } = call.apply(event);
   if (part === "talk") {
     talk.draw();
@@ -144,4 +145,4 @@ const move = (by) => {
 shortcut(["n", "j"], "Next hint", () => move(1));
 shortcut(["p", "k"], "Previous hint", () => move(-1));
 shortcut(["End", "e"], "To the newest words", () => talk.toEnd());
-shortcut("r", "Review this call", () => location.assign(`/calls/${id}`));
+shortcut("r", "Review this call", () => location.assign(`/calls/${path}`));

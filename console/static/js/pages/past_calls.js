@@ -16,7 +16,7 @@ const OUTCOMES = { ended: "ended", refused: "refused", failed: "failed" };
 
 function row(call) {
   const when = new Date(call.started_at || call.offered_at);
-  const gist = call.headline ? marked(call.headline) : [call.summary || (OUTCOMES[call.state] ? call.reason : "The call is going on.")];
+  const gist = call.headline ? ["… ", ...marked(call.headline), " …"] : [call.summary || (OUTCOMES[call.state] ? call.reason : "The call is going on.")];
   const live = !OUTCOMES[call.state];
   const mark = live ? h("span.badge.answer", {}, h("i.dot"), "live") : call.state === "ended" ? call.disposition && h("span.badge", {}, call.disposition) : h("span.badge.bad", {}, call.state);
   return h("li", {}, h("a.row", { href: live ? `/live/${call.id}` : `/calls/${call.id}`, "data-item": true },

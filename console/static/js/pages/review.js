@@ -9,7 +9,7 @@ const wanted = at("call").dataset.call;
 /** @type {HTMLAudioElement} */
 const audio = at("audio");
 const SPEEDS = [0.75, 1, 1.25, 1.5, 2];
-let call, timeline;
+let call, timeline, nowTurn = null;
 /** @type {{start: number, end: number, element: HTMLElement}[]} words by start */
 const words = [];
 /** @type {{start: number, end: number, element: HTMLElement}[]} */
@@ -48,6 +48,7 @@ async function load() {
   tick();
   const start = Number(new URLSearchParams(location.search).get("t"));
   if (start > 0) seek(start);
+  refresh();
 }
 
 function head() {
@@ -67,6 +68,23 @@ function markers() {
   return [...hints, ...answers, ...notices].sort((a, b) => a.at - b.at);
 }
 
+/** The better transcript and the summary come a little after the call: look until they are there. */
+async function refresh() {
+  const waiting = call.state === "ended" && call.wrap_up !== "done" && !call.wrap_up.startsWith("failed");
+  if (!waiting || Date.now() - Date.parse(call.ended_at || "") > 600_000) return;
+  await new Promise((resolve) => { setTimeout(resolve, 3000); });
+  try {
+    const before = call.wrap_up;
+    const newer = await api(`/calls/${encodeURIComponent(call.id)}`);
+    if (newer.wrap_up !== before) {
+      call = newer;
+      drawTalk();
+      side();
+    }
+  } catch { /* the next look may find it */ }
+  refresh();
+}
+
 /** What a side said around a moment. */
 function textAt(which, s) {
   const near = call.utterances.filter((u) => sideOf(u.participant) === which && u.start_s - 0.6 <= s && s <= u.end_s + 0.6);
@@ -77,9 +95,11 @@ function textAt(which, s) {
 }
 
 function drawTalk() {
+  words.length = turns.length = 0;
+  nowTurn = null;
   const items = [
-    ...call.utterances.map((u) => ({ at: u.start_s, node: utterance(u) })),
-    // Where the final transcript also holds the voice agent's words, the answers themselves still say more.
+    // What the voice agent said stands in its answers, exactly; a recogniser's version of it would say it twice.
+    ...call.utterances.filter((u) => u.participant !== "voice_agent" || !call.answers.length).map((u) => ({ at: u.start_s, node: utterance(u) })),
     ...call.answers.map((a) => ({ at: a.at_s, node: answer(a) })),
     ...call.hints.map((x) => ({ at: x.at_s, node: h("li.event.hintmark", { id: `hint:${x.id}` }, icon("bulb"), h("button", { type: "button", onclick: () => seek(x.trigger_s) }, x.title), h("time", {}, clock(x.at_s))) })),
     ...call.notices.map((x, index) => ({ at: x.at_s, node: h("li.event.notice", { id: `notice:${index}` }, icon("warn"), x.text, h("time", {}, clock(x.at_s))) })),
@@ -184,7 +204,6 @@ function toggle() {
 }
 
 const lit = new Set();
-let nowTurn = null;
 
 /** Light up what is heard at a moment. */
 function show(s) {
