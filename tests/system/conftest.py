@@ -40,17 +40,16 @@ class System:
         return Client(self.running)
 
     def pid_of(self, *command_words: str) -> int:
-        """The newest process whose command line holds all these words and that our supervisor started."""
+        """The newest child of `offhook up` whose command line holds all these words."""
         found = []
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    environment = (folder / "environ").read_bytes()
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 except OSError:
                     continue
-                ours = str(self.data) in command or f"OFFHOOK_DATA={self.data}".encode() in environment
-                if ours and all(word in command for word in command_words):
+                if parent == self.process.pid and all(word in command for word in command_words):
                     found.append(int(folder.name))
         assert found, f"no process with {command_words}"
         return max(found)
