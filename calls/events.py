@@ -59,6 +59,7 @@ class CallOffered(Event, frozen=True, tag=True, kw_only=True):
     participants: tuple[Participant, ...]
     offered_at: float  # Unix time
     reference: str = ""  # what the other leg of an assist call names to join this one
+    instance: str = ""  # the telephony process that has the call, as in its heartbeat
 
 
 class CallStarted(Event, frozen=True, tag=True, kw_only=True):

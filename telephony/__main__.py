@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import signal
+import socket
 import sys
 
 import uvloop
@@ -63,7 +66,7 @@ async def serve(settings: Settings) -> None:
     ticker = Ticker()
     gateway = CallGateway(
         bus,
-        Parts(bus.post, ticker, recorder, SileroNet(), settings.interrupt_after_ms),
+        Parts(bus.post, ticker, recorder, SileroNet(), settings.interrupt_after_ms, instance_name()),
         max_calls=settings.max_calls,
         routes=settings.routes,
         default_mode=settings.default_mode,
@@ -87,6 +90,11 @@ async def serve(settings: Settings) -> None:
     finally:
         recorder.close()
         await bus.close()
+
+
+def instance_name() -> str:
+    """Of this process and no other, before or after it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def bridges(settings: Settings) -> tuple[Bridge, ...]:

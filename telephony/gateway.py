@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-import socket
 import time
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +18,7 @@ from calls.events import call_stream, speech_stream
 from calls.log import for_call
 from calls.model import Happening, Mode, Participant, Role
 from telephony.bridge import Bridge, Leg, LegEvents, Offer, Refused
+from telephony.orphans import SERVICE, bury
 from telephony.session import Parts, Session
 
 log = logging.getLogger(__name__)
@@ -80,8 +79,7 @@ class CallGateway:
         self._default_mode = Mode(default_mode)
         self._admission_timeout_s = admission_timeout_s
         self._bridges = tuple(bridges)  # only to tell whether they listen
-        self._instance = f"{socket.gethostname()}-{os.getpid()}"
-        self._follower = bus.follower(f"telephony:{self._instance}")
+        self._follower = bus.follower(f"telephony:{parts.instance}")
         self._tasks: asyncio.TaskGroup | None = None
         self._promised: set[str] = set()  # calls whose agent's leg rings
         self._admitted = asyncio.Condition()
@@ -200,6 +198,7 @@ class CallGateway:
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._dispatch(), name="dispatch")
             self._tasks.create_task(self._beat(), name="heartbeat")
+            self._tasks.create_task(bury(self._bus, self._parts.recorder.root), name="orphans")
 
     async def close(self, timeout_s: float) -> None:
         """Take no more calls, hang up those in progress, and wait until their last events are posted."""
@@ -241,7 +240,7 @@ class CallGateway:
         while True:
             listening = all(bridge.ready for bridge in self._bridges)
             if listening:
-                await self._bus.beat("telephony", self._instance, self.health())
+                await self._bus.beat(SERVICE, self._parts.instance, self.health())
             await asyncio.sleep(BEAT_S if listening else BEAT_S / 20)
 
     def health(self) -> dict[str, str | int | float]:

@@ -40,6 +40,11 @@ def header(data_bytes: int) -> bytes:
     return riff + form + struct.pack("<4sI", b"data", data_bytes)
 
 
+def place(call_id: str, started_at: float) -> str:
+    """Where the recording of a call lies, below the recordings folder: by day (UTC)."""
+    return f"{datetime.fromtimestamp(started_at, UTC):%Y/%m/%d}/{call_id}.wav"
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A closed recording. `path` is relative to the recordings folder."""
@@ -98,7 +103,6 @@ class Recording:
     def _fail(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
-            log.error("recording stopped: %s", reason)
             self._on_failure(reason)
 
     # --- on the writer thread --------------------------------------------------------------------------------------
@@ -153,10 +157,9 @@ class Recorder:
         self._thread.start()
 
     def open(self, call_id: str, started_at: float, on_failure: Callable[[str], None]) -> Recording:
-        """A recording at YYYY/MM/DD/CALLID.wav (UTC). `on_failure(reason)` is called once, on the event loop, when it
+        """A new recording at its `place`. `on_failure(reason)` is called once, on the event loop, when it
         has to stop early. Touches the disk only later."""
-        day = datetime.fromtimestamp(started_at, UTC)
-        return Recording(self, self.root / f"{day:%Y/%m/%d}" / f"{call_id}.wav", on_failure)
+        return Recording(self, self.root / place(call_id, started_at), on_failure)
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """Queue work for the disk. False if too much is waiting (never for urgent work: the end of a recording)."""

@@ -104,6 +104,7 @@ class Parts:
     recorder: Recorder
     net: SileroNet
     interrupt_after_ms: int
+    instance: str = ""  # the name of this process
 
 
 class Session:
@@ -164,6 +165,7 @@ class Session:
                 participants=self.participants,
                 offered_at=time.time(),
                 reference=self.reference,
+                instance=self._parts.instance,
             )
         )
 
@@ -361,6 +363,7 @@ class Session:
             self._post(HoldChanged(call_id=self.id, participant_id=participant_id, held=held, at_s=seconds(self._now)))
 
     def _recording_stopped(self, reason: str) -> None:
+        log.error("recording stopped: %s", reason, extra={"call_id": self.id})
         text = f"the recording stops here: {reason}"
         self._post(Notice(call_id=self.id, kind="recording", text=text, at_s=seconds(self._now)))
 

@@ -110,7 +110,7 @@ async def house_on(bus: Bus, root: Path, **settings: object) -> AsyncIterator[Ho
         "admission_timeout_s": 5.0,
         **settings,
     }
-    gateway = CallGateway(bus, Parts(bus.post, ticker, recorder, NET, 700), **options)  # type: ignore[arg-type]
+    gateway = CallGateway(bus, Parts(bus.post, ticker, recorder, NET, 700, "test-1"), **options)  # type: ignore[arg-type]
     house = House(bus, root, gateway, ticker)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(work) for work in (gateway.run(), ticker.run(), house.work())]
@@ -316,7 +316,8 @@ async def test_the_heartbeat_tells_how_telephony_is(house: House) -> None:
     async def alive() -> dict[str, dict[str, str]]:
         return (await house.bus.services()).get("telephony", {})
 
-    ((_, info),) = (await eventually(alive)).items()
+    ((instance, info),) = (await eventually(alive)).items()
+    assert instance == "test-1"
     assert (info["calls"], info["max_calls"], info["events_dropped"]) == ("0", "10", "0")
     assert float(info["tick_lag_p99_ms"]) >= 0
 
