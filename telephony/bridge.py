@@ -69,7 +69,7 @@ class Offer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Refused(Exception):  # noqa: N818 - a verdict, not a fault
+class Refused(Exception):
     """The gateway does not take this call. `busy`: 486, else 503."""
 
     def __init__(self, reason: str, busy: bool = False) -> None:
