@@ -26,6 +26,7 @@ Here = Annotated[Console, Depends(console_of)]
 
 PACE_S = 0.25  # the list is sent at most so often
 TICK_S = 5.0  # and a sign of life at least so often
+PAGE = 500  # events of the past in one message
 NO_SUCH_CALL = 4404
 TOO_SLOW = 1013
 
@@ -110,17 +111,22 @@ async def _pump_list(ws: WebSocket, console: Console) -> None:
 
 @router.websocket("/calls/{call_id}/live")
 async def one_call(
-    ws: WebSocket, call_id: str, console: Here, after: Annotated[str, Query(pattern=r"^\d{1,15}(-\d{1,10})?$")] = ""
+    ws: WebSocket,
+    call_id: str,
+    console: Here,
+    after: Annotated[str, Query(pattern=r"^\d{1,15}(-\d{1,10})?$")] = "",
+    batch: bool = False,
 ) -> None:
     """Every event of the call as {"type", ..., "position"}, from its beginning or after a position. Ends with code
-    1000 after CallEnded, 4404 if the bus knows no such call."""
+    1000 after CallEnded, 4404 if the bus knows no such call. With `batch`, what has already happened comes as lists
+    of events, which is several times faster on a long call."""
     await ws.accept()
     try:
         full_id = await _full_id(console, call_id)
     except (NotFound, BusError) as error:
         await _close(ws, NO_SUCH_CALL if isinstance(error, NotFound) else TOO_SLOW, str(error))
         return
-    await _serve(ws, console, _pump_call(ws, console, full_id, after or FROM_START))
+    await _serve(ws, console, _pump_call(ws, console, full_id, after or FROM_START, batch))
 
 
 async def _full_id(console: Console, call_id: str) -> str:
@@ -140,11 +146,24 @@ async def _full_id(console: Console, call_id: str) -> str:
     return str(rows["id"])
 
 
-async def _pump_call(ws: WebSocket, console: Console, call_id: str, after: str) -> None:
+async def _pump_call(ws: WebSocket, console: Console, call_id: str, after: str, batch: bool) -> None:
+    timeout_s = console.config.send_timeout_s
+    stream = call_stream(call_id)
+    while batch:
+        try:
+            page = await console.bus.read(stream, after=after, count=PAGE)
+        except BusError:
+            break  # the follower below waits for it
+        if not page:
+            break
+        after = page[-1].position
+        await _send(ws, b"[" + b",".join(to_json(m.event, m.position) for m in page) + b"]", timeout_s)
+        if isinstance(page[-1].event, CallEnded):
+            return
     follower = console.bus.follower(f"browser-{secrets.token_hex(6)}")
-    follower.add(call_stream(call_id), after)
+    follower.add(stream, after)
     async with aclosing(follower.messages()) as messages:  # type: ignore[type-var]
         async for message in messages:
-            await _send(ws, to_json(message.event, message.position), console.config.send_timeout_s)
+            await _send(ws, to_json(message.event, message.position), timeout_s)
             if isinstance(message.event, CallEnded):
                 return

@@ -60,6 +60,8 @@ async def test_a_browser_resumes_where_it_was(served: Served, bus: Bus) -> None:
     async with join(served, f"/calls/sock2/live?after={first[-1]['position']}") as socket:
         rest = await read_all(socket)
     assert len(first) + len(rest) == len(call.events)
+    async with join(served, f"/calls/sock2/live?batch=1&after={first[-1]['position']}") as socket:
+        assert [event for events in await read_all(socket) for event in events] == rest
     with pytest.raises(websockets.InvalidStatus):
         async with join(served, "/calls/sock2/live?after=nonsense"):
             pass

@@ -56,8 +56,8 @@ export class LiveSocket {
   connect() {
     this.onState(this.tries ? "lost" : "connecting");
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const after = this.position ? `?after=${this.position}` : "";
-    const socket = new WebSocket(`${scheme}://${location.host}/api/v1${this.path}${after}`);
+    const after = this.position ? `&after=${this.position}` : "";
+    const socket = new WebSocket(`${scheme}://${location.host}/api/v1${this.path}?batch=1${after}`);
     this.socket = socket;
     let opened = false;
     socket.onopen = () => {
@@ -66,9 +66,10 @@ export class LiveSocket {
       this.onState("live");
     };
     socket.onmessage = ({ data }) => {
-      const message = JSON.parse(data);
-      if (message.position) this.position = message.position;
-      this.onMessage(message);
+      for (const message of [JSON.parse(data)].flat()) {
+        if (message.position) this.position = message.position;
+        this.onMessage(message);
+      }
     };
     socket.onclose = ({ code }) => {
       if (this.closed) return;
