@@ -80,8 +80,11 @@ class Cascade:
 
     name = "cascade"
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, patient: bool = False) -> None:
+        """`patient`: wait for words in every step, however long, so that the same audio is decided in the same way
+        whatever else this machine does. For tests, and for deciding a recorded call again; never on a live call."""
         self.parts = parts
+        self._patient = patient
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
@@ -197,7 +200,9 @@ class Cascade:
                 if side.ear.silence_s >= turns.SHORTEST_S:
                     jobs += [side.line.job] if side.line and side.line.job and side.line.job not in jobs else []
                     wait_s = TURN_WAIT_S
-        if wait_s == TURN_WAIT_S or not self.parts.transcriber.is_busy():
+        if self._patient:
+            _wait(jobs, 60.0)
+        elif wait_s == TURN_WAIT_S or not self.parts.transcriber.is_busy():
             _wait(jobs, wait_s)
         for _, side, _ in live:
             side.read()

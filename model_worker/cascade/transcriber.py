@@ -161,13 +161,18 @@ class Refiner:
                 return False
             self._samples += len(pcm)
             self._queue.append(_Refinement(pcm, prompt, then))
-            self._wake.notify()
+            self._wake.notify_all()
         return True
+
+    def wait(self, seconds: float) -> bool:
+        """Until everything that was handed in is written."""
+        with self._wake:
+            return self._wake.wait_for(lambda: not self._samples, seconds)
 
     def close(self) -> None:
         with self._wake:
             self._closing = True
-            self._wake.notify()
+            self._wake.notify_all()
         self._thread.join(5)
 
     def _run(self) -> None:
@@ -184,3 +189,4 @@ class Refiner:
                 log.exception("the final recogniser failed on %.1f s of speech", len(work.pcm) / 16_000)
             with self._wake:
                 self._samples -= len(work.pcm)
+                self._wake.notify_all()

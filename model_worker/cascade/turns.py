@@ -13,6 +13,7 @@ from model_worker.cascade import words
 ASK_AFTER_S = 0.06  # so much silence, and the turn is looked at: what follows costs nothing if it goes on
 SHORTEST_S = 0.2  # no turn ends before this
 LONGEST_S = 1.4
+FINISHED = 0.7  # prosody from which a comma, or a preposition at the end, is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +26,14 @@ class Judgement:
 
 def judge(text: str, prosody: float) -> Judgement:
     """`text` is the turn so far, `prosody` the probability that it sounds complete (turn_end.py)."""
-    complete = words.completeness(text.rstrip(",") if prosody >= 0.7 else text)
+    sounds_finished = prosody >= FINISHED
+    complete = words.completeness(text, sounds_finished)
     score = (complete + prosody) / 2
     if words.is_spelling(text):
         return Judgement(LONGEST_S, score)
     if words.is_closing(text):
         return Judgement(0.3, max(score, 0.8))
-    # The recogniser writes a comma where it expects more; somebody who sounds finished knows better.
-    if words.is_dangling(text.rstrip(",") if prosody >= 0.7 else text):
+    if words.is_dangling(text, sounds_finished):
         return Judgement(1.2, score)
     if complete >= 0.9 and prosody >= 0.5:
         return Judgement(SHORTEST_S, score)

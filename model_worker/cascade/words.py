@@ -18,11 +18,14 @@ _ASKS = frozenset(
     "what when where who which why how whose do does did is are am was were can could will would shall should may "
     "have has".split()
 )
-# A turn does not end on these, unless the speaker is cut off.
-_TRAILING = frozenset(
-    "and or but so because the a an my your our his her their to of for with at on in from by is are was were it's i'm "
-    "i i'd i'll we'd if that which who um uh er erm like well about into than as not really just some any this "
-    "be been want need calling looking".split()
+# A turn does not end on these, however it sounds.
+_NEVER_LAST = frozenset(
+    "and or but because the a an my your our his their of i i'd i'll i'm we'd if um uh er erm calling looking".split()
+)
+# On these it may: "where are you at", "my light is still on".
+_SELDOM_LAST = frozenset(
+    "so her to for with at on in from by is are was were it's that which who like well about into than as not really "
+    "just some any this be been want need".split()
 )
 _SPELLING = re.compile(
     r"(?:number|code|zip|postcode|plate|registration|reference|extension|email|address|name|it)(?: is|'s)?$"
@@ -56,10 +59,13 @@ def is_spelling(text: str) -> bool:
     return (bool(tail) and tail[-1:] == digits[-1:]) or bool(_SPELLING.search(" ".join(words)))
 
 
-def is_dangling(text: str) -> bool:
-    """Ends on a word after which more must come, or on a comma or a dash."""
+def is_dangling(text: str, sounds_finished: bool = False) -> bool:
+    """Ends on a word after which more must come; or on one after which more often comes, on a comma or a dash, unless
+    it sounds finished."""
     words = plain(text)
-    return not words or words[-1] in _TRAILING or text.rstrip().endswith((",", "-", "—", "...", "…"))
+    if not words or words[-1] in _NEVER_LAST:
+        return True
+    return not sounds_finished and (words[-1] in _SELDOM_LAST or text.rstrip().endswith((",", "-", "—", "...", "…")))
 
 
 def is_closing(text: str) -> bool:
@@ -67,12 +73,12 @@ def is_closing(text: str) -> bool:
     return bool(_CLOSING.search(" ".join(plain(text))))
 
 
-def completeness(text: str) -> float:
-    """How finished a turn sounds by its words: 0 (more must come) to 1 (nothing is missing)."""
+def completeness(text: str, sounds_finished: bool = False) -> float:
+    """How finished a turn is by its words: 0 (more must come) to 1 (nothing is missing)."""
     words = plain(text)
     if not words or is_noise(text):
         return 0.0
-    if is_dangling(text):
+    if is_dangling(text, sounds_finished):
         return 0.05
     if is_spelling(text):
         return 0.1
