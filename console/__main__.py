@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from calls.settings import Settings
 from calls.store import Store
 from console.app import create_app
 from console.config import ConsoleConfig
+
+log = logging.getLogger("console")
 
 GRACE_S = 3  # open downloads and WebSockets get so long at the end
 
@@ -77,6 +80,7 @@ async def serve(settings: Settings) -> None:
         )
     )
     sender = asyncio.create_task(bus.outbox.run(), name="outbox")
+    log.info("console on http%s://%s:%d", "s" if config.secure else "", settings.host, settings.port)
     try:
         await server.serve()
     finally:
@@ -90,6 +94,8 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     settings = Settings()  # type: ignore[call-arg]  # every setting has a default or comes from the environment
     setup(settings.log_level, "console")
+    for chatty in ("httpx", "httpcore", "uvicorn.error"):  # a line for every request and every browser
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
         uvloop.run(serve(settings))
     except SettingsError as error:

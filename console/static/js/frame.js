@@ -61,7 +61,9 @@ async function checkHealth() {
   try {
     const told = await (await fetch("/healthz")).json();
     state = told.ready ? "ready" : "missing";
-    text = told.ready ? "ready" : "not ready";
+    const full = told.missing.length === 1 && told.missing[0].includes("room");
+    if (full) state = "connecting";
+    text = told.ready ? "ready" : full ? "busy: no room" : `no ${told.missing[0]}`;
     title = told.ready ? `${told.workers} model worker(s), ${told.live_calls} live call(s)` : `missing: ${told.missing.join(", ")}`;
   } catch { /* said above */ }
   link.dataset.state = state;

@@ -92,7 +92,7 @@ function answerCards() {
       a.responseMs !== null && h("span.scored", { title: "end of the caller's speech to the first sound" }, icon("clock"), `${a.responseMs} ms`),
       h("time", {}, a.at < Infinity ? clock(a.at) : "")),
     h("p.brief", {}, a.state === "over" ? a.heard || "(not heard)" : a.text),
-    h("footer", {}, h("span.source", {}, icon("book"), h("span", {}, a.sources.length ? a.sources.join(", ") : "no card")))));
+    a.sources.length > 0 && h("footer", {}, h("span.source", {}, icon("book"), h("span", {}, a.sources.join(", "))))));
 }
 
 function hintCard(hint, fresh) {
