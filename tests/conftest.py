@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -71,8 +72,16 @@ def migrate(url: str, *command: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+def server_folder() -> Iterator[Path]:
+    """For servers. Not in pytest's own folder: as root PostgreSQL runs as another user, and the next pytest to start on
+    this machine takes that user's way into pytest's folder away again."""
+    with tempfile.TemporaryDirectory(prefix="offhook-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(server_folder / "postgres")
     server.start()
     migrate(server.url)
     yield server

@@ -76,7 +76,7 @@ class System:
         return dict(json.loads(done.stdout)) if done.stdout.strip() else {}
 
 
-def start(data: Path, home: Path, **environment: str) -> System:
+def start(data: Path, **environment: str) -> System:
     """`offhook up` on free ports, ready to take calls."""
     ports = {name: free_port() for name in ("port", "sip-port", "media-port")}
     options = [part for name, port in ports.items() for part in (f"--{name}", str(port))]
@@ -109,10 +109,9 @@ def stop(system: System) -> None:
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(server_folder: Path) -> Iterator[System]:
     """One service for all tests that leave it as it was."""
-    home = tmp_path_factory.mktemp("system")
-    system = start(home / "data", home)
+    system = start(server_folder / "system")
     yield system
     stop(system)
 

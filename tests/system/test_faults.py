@@ -20,10 +20,9 @@ WORDS = ("vm-goodbye", "all-circuits-busy-now", "conf-adminmenu", "vm-goodbye", 
 
 
 @pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def fragile(server_folder: Path) -> Iterator[System]:
     """A service of this file's own: it is broken again and again."""
-    home = tmp_path_factory.mktemp("faults")
-    system = start(home / "faults-data", home)
+    system = start(server_folder / "faults")
     yield system
     stop(system)
 
