@@ -126,7 +126,7 @@ async def test_signing_in_and_out(browser: Browser, served: Served) -> None:
 
 async def test_an_empty_house_tells_how_to_call(seat: Seat) -> None:
     await seat.page.wait_for_selector("#empty:not([hidden])")
-    assert "sip:garage@127.0.0.1:5060" in await seat.page.inner_text("#empty")
+    assert "sip:answer@127.0.0.1:5060" in await seat.page.inner_text("#empty")
     await seat.picture("home-empty")
 
 

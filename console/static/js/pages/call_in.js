@@ -104,6 +104,9 @@ const role = () => (fields.mode.value === "assist" ? fields.role.value : "caller
 
 function follow() {
   const call = new CallState();
+  at("watch").href = `/live/${callId}`;
+  at("watch").hidden = false;
+  live?.close();
   at("talk").replaceChildren();
   at("talk-none").hidden = true;
   talk = new Talk(at("talk"), at("jump"), call);
@@ -132,6 +135,7 @@ function hangUp() {
 function onCall(yes) {
   setup.hidden = yes;
   at("oncall").hidden = !yes;
+  at("watch").hidden = true;
   at("dial").disabled = false;
   at("clock").textContent = "0:00";
   if (yes) at("hangup").focus();
