@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from offhook.servers import die_with_parent
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.1  # a worker that was killed has live calls waiting
 LONGEST_PAUSE_S = 10.0
 STEADY_S = 20.0  # a process that lived so long begins again with the first pause
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: get SIGTERM when the supervisor dies, however it dies (Linux, prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Service:
@@ -93,7 +86,7 @@ class Service:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _prepare(self) -> None:
-        _die_with_parent()
+        die_with_parent()
         if self._nice:
             os.nice(self._nice)
 

@@ -6,15 +6,26 @@ password. PostgreSQL listens on a unix socket only. Both keep their data under t
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 from calls.errors import OffhookError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """In a child, before exec: get SIGTERM when the parent dies, however it dies (Linux, prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ServerError(OffhookError):
@@ -60,6 +71,7 @@ class EmbeddedValkey:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C goes to the supervisor alone
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + timeout_s
         while not self._answers():
