@@ -36,7 +36,7 @@ class Hints:
         text = " ".join(closed.text.split())
         if draft is None or closed.cancelled or not text:
             return None
-        hint = replace(draft, at_s=max(at_s, draft.trigger_s), text=text)
+        hint = replace(draft, at_s=round(max(at_s, draft.trigger_s), 3), text=text)
         self._shown[hint.id] = hint
         return hint
 

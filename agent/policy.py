@@ -25,7 +25,7 @@ class Rules:
     company: str
     hints_per_minute: int = 4
     hint_min_score: float = 0.45
-    repair_below: float = 0.4  # recogniser's confidence under which the caller is asked again
+    repair_below: float = 0.55  # recogniser's confidence under which the caller is asked again: good lines have 0.7
     repairs_in_a_row: int = 2  # after so many the agent offers to take a message instead
     prompt_after_s: float = 8.0  # of silence after an answer
     dead_air_after_s: float = 20.0  # more, after the prompt
@@ -122,8 +122,8 @@ def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
     said = plain_words(turn.heard)
     if not said:
         return Move.IGNORE
-    if turn.confidence < rules.repair_below:
-        return Move.REPAIR
+    if turn.confidence < rules.repair_below and not _reply(said, asked):
+        return Move.REPAIR  # a yes or no that we asked for is likely enough to be one
     if given(turn.heard, asked):
         return Move.READ_BACK
     if asked is Asked.RIGHT and (reply := _reply(said, asked)):

@@ -93,6 +93,11 @@ def test_without_a_source_nothing_is_made_up(asked: Asked, confidence: float, ex
     assert move(Turn("Do you paint cars?", 1.0, confidence), asked, RULES) is expected
 
 
+def test_a_yes_that_was_asked_for_needs_less_certainty() -> None:
+    assert move(Turn("Yes.", 1.0, confidence=0.4), Asked.RIGHT, RULES) is Move.CONFIRMED
+    assert move(Turn("Yes.", 1.0, confidence=0.4), Asked.NOTHING, RULES) is Move.REPAIR
+
+
 @pytest.mark.parametrize("text", ["mhm", "Uh-huh.", "Yeah.", "Okay", "Right, right.", "I see.", "", "you"])
 def test_signs_of_listening(text: str) -> None:
     assert is_backchannel(text)
