@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent import jobs
@@ -20,10 +22,12 @@ from agent.scribe import Scribe
 from calls import events as ev
 from calls.settings import Settings
 from calls.store import Store
+from model_worker.catalogue import Catalogue
 from offhook.servers import EmbeddedValkey
 from tests.agent.story import CALL, Story
 from tests.agent.test_scribe import messages
 
+SPEECH = Path(__file__).resolve().parents[2] / "offhook" / "demo" / "caller" / "1-hours.wav"
 RESULT = {
     "utterances": [
         {
@@ -162,6 +166,32 @@ async def test_the_better_transcript_replaces_the_live_one(
     ((arguments, known),) = runs(stand_in)
     assert arguments == ["--recording", str(stand_in / "recordings" / "c1.wav"), "--json", "--only", "caller"]
     assert [answer["id"] for answer in known["answers"]] == ["greeting"]
+
+
+async def test_for_real(ended: str, store: Store, tmp_path: Path, database_url: str) -> None:
+    """The real transcriber and language model on real speech."""
+    catalogue = Catalogue(overrides=dict(os.environ))
+    for model in ("silero-vad", "whisper-base", "qwen-0.5b"):
+        catalogue.pull(model)
+    (tmp_path / "recordings").mkdir()
+    with wave.open(str(SPEECH)) as file:
+        left = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    with wave.open(str(tmp_path / "recordings" / "c1.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.stack([left, left], axis=1).tobytes())
+    settings = Settings(database_url=database_url, data=tmp_path)
+    for _ in range(2):
+        await store.refine(CALL, "default", [], {"wrap_up": "queued"})
+        await jobs.refine(CALL, "default", settings)
+        story = await store.call(CALL)
+        said = story["utterances"]
+        assert "open on Saturday" in " ".join(each["text"] for each in said)
+        assert {(each["participant_id"], each["revision"]) for each in said} == {("caller", 1)}
+        assert said[0]["words"][0]["start_s"] >= 0
+        assert len(story["summary"].split()) >= 6
+        assert (story["wrap_up"], story["disposition"]) == ("done", "completed")
 
 
 async def test_done_is_done(ended: str, store: Store, stand_in: Path, database_url: str) -> None:
