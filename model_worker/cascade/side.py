@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from calls.audio import SAMPLE_RATE
 from calls.events import Partial, Uttered
-from calls.model import Role, Utterance
-from model_worker.cascade import words
+from calls.model import Utterance
+from model_worker.cascade import turns, words
 from model_worker.cascade.ear import Ear, Pcm, Speech
 from model_worker.cascade.hints import HintFinder
 from model_worker.cascade.knowledge import Found, Library
@@ -64,7 +64,6 @@ class Side:
 
     call_id: str
     participant_id: str
-    role: Role | None
     ear: Ear
     emit: Emit
     hints: HintFinder
@@ -73,7 +72,8 @@ class Side:
     line: Line | None = None
     ending: list[Line] = field(default_factory=list)  # over, but not all written yet
     proposals: deque[Proposal] = field(default_factory=deque)  # found since the last step, by the threads that write
-    prosody: tuple[int, float] = (-1, 0.0)  # (voiced until, probability that the turn is complete)
+    prosody: float = 0.0  # the probability that the turn is complete, by its sound
+    _prosody_until: int = -1  # the last voiced sample when that was judged
 
     def hear(self, pcm: Pcm, probabilities: Sequence[float]) -> None:
         """Segment a Chunk by its voice activity. No words yet."""
@@ -87,17 +87,14 @@ class Side:
         elif self.line is None or self.line.speech is not speech:
             self.line = Line(speech)
 
-    def close(self) -> Line | None:
-        """The stretch of speech is over, now. Returns its line."""
+    def close(self) -> None:
+        """The stretch of speech is over, now."""
         speech = self.ear.close()
-        line = None
         if speech is not None:
             self._end(speech)
-            line = self.ending[-1]
         elif self.line is not None:
             self._withdraw(self.line)
         self.line = None
-        return line
 
     def _end(self, speech: Speech) -> None:
         line = self.line if self.line is not None and self.line.speech.id == speech.id else Line(speech)
@@ -105,17 +102,30 @@ class Side:
         self.ending.append(line)
         self.line = None
 
+    def may_end(self) -> bool:
+        """The silence is long enough for a turn to end now."""
+        return bool(self.ending) or self.ear.silence_s >= turns.SHORTEST_S
+
+    def judge_prosody(self, judge: Callable[[Pcm], float]) -> None:
+        """Once for each silence: does it sound as if the turn is complete?"""
+        line = self.line or (self.ending[-1] if self.ending else None)
+        if line is not None and line.speech.voiced_until != self._prosody_until:
+            self._prosody_until = line.speech.voiced_until
+            self.prosody = judge(line.speech.pcm())
+
     # --- text ------------------------------------------------------------------------------------------------------
 
     def ask(self, transcriber: Transcriber, turn: bool, then: Then | None = None) -> Job | None:
-        """Hand in the one job that is most needed, if any. `turn`: somebody may be waiting for an answer. `then` gets
-        the line's new text on the transcriber's thread."""
+        """Hand in the one job that is most needed; returns it, or the one under way, if any. `turn`: somebody may be
+        waiting for an answer. `then` gets the line's new text on the transcriber's thread."""
         for ending in self.ending:
-            if ending.job is None and not ending.is_written:
-                return self._submit(ending, transcriber, Urgency.TURN if turn else Urgency.ENDED, then)
+            if not ending.is_written:
+                return ending.job or self._submit(ending, transcriber, Urgency.TURN if turn else Urgency.ENDED, then)
         line = self.line
-        if line is None or line.job is not None or line.is_written:
+        if line is None or line.is_written:
             return None
+        if line.job is not None:
+            return line.job
         if turn:
             return self._submit(line, transcriber, Urgency.TURN, then)
         if not line.heard_until and line.speech.voiced < FIRST_VOICE:
@@ -160,6 +170,11 @@ class Side:
             line.confidence = result.confidence if result and text else 0.0
             if line is self.line:
                 self._show(line)
+
+    def settle(self) -> None:
+        """The call is over and no more words will come: what is there must do."""
+        for line in self.ending:
+            line.heard_until = line.speech.voiced_until
 
     def written(self) -> list[tuple[Line, Utterance]]:
         """Utterances that are finished and written: emit them, in order. Noise that gave no words is withdrawn."""

@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+from calls.audio import SAMPLE_RATE
 from model_worker.cascade.ear import Pcm
 
 log = logging.getLogger(__name__)
@@ -132,20 +133,16 @@ class Transcriber:
             return [first, *(heapq.heappop(self._jobs) for _ in range(min(together - 1, len(self._jobs))))]
 
 
-@dataclass(slots=True)
-class _Refinement:
-    pcm: Pcm
-    prompt: str
-    then: Callable[[object], None]
+FinalT = TypeVar("FinalT")
 
 
-class Refiner:
+class Refiner(Generic[FinalT]):
     """One thread around the final recogniser (which runs niced)."""
 
-    def __init__(self, transcribe: Callable[[Pcm, str], object], backlog_s: float = REFINER_BACKLOG_S) -> None:
+    def __init__(self, transcribe: Callable[[Pcm], FinalT], backlog_s: float = REFINER_BACKLOG_S) -> None:
         self._transcribe = transcribe
-        self._backlog = int(backlog_s * 16_000)
-        self._queue: deque[_Refinement] = deque()
+        self._backlog = int(backlog_s * SAMPLE_RATE)
+        self._queue: deque[tuple[Pcm, Callable[[FinalT], None]]] = deque()
         self._samples = 0
         self._wake = threading.Condition()
         self._closing = False
@@ -153,14 +150,14 @@ class Refiner:
         self._thread = threading.Thread(target=self._run, name="refiner", daemon=True)
         self._thread.start()
 
-    def submit(self, pcm: Pcm, prompt: str, then: Callable[[object], None]) -> bool:
+    def submit(self, pcm: Pcm, then: Callable[[FinalT], None]) -> bool:
         """Have `then(final)` called, on the refiner's thread. False: there is too much to do, it never will be."""
         with self._wake:
             if self._samples + len(pcm) > self._backlog:
                 self.skipped += 1
                 return False
             self._samples += len(pcm)
-            self._queue.append(_Refinement(pcm, prompt, then))
+            self._queue.append((pcm, then))
             self._wake.notify_all()
         return True
 
@@ -182,11 +179,12 @@ class Refiner:
                     self._wake.wait()
                 if self._closing:
                     return
-                work = self._queue.popleft()
+                pcm, then = self._queue.popleft()
             try:
-                work.then(self._transcribe(work.pcm, work.prompt))
+                then(self._transcribe(pcm))
             except Exception:
-                log.exception("the final recogniser failed on %.1f s of speech", len(work.pcm) / 16_000)
+                # The boundary between the recogniser and the calls: the live text of this utterance stays.
+                log.exception("the final recogniser failed on %.1f s of speech", len(pcm) / SAMPLE_RATE)
             with self._wake:
-                self._samples -= len(work.pcm)
+                self._samples -= len(pcm)
                 self._wake.notify_all()
