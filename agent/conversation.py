@@ -82,8 +82,8 @@ class Conversation:
                 if self.state is State.ANSWERING:
                     self._say(Line(Phrase.GREETING), prompted_s=None)
             case ev.CallEnded() if self.state not in OVER:
-                ends = {State.FAILED: Happening.LOST, State.REFUSED: Happening.HUNG_UP}
-                self.state = next_state(self.state, ends.get(event.state, Happening.HUNG_UP), self.mode)
+                end = Happening.LOST if event.state is State.FAILED else Happening.HUNG_UP
+                self.state = next_state(self.state, end, self.mode)
             case ev.PlayoutStarted():
                 self.answering.started(event)
             case ev.PlayoutEnded():
