@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 FIRST_WORDS = 3  # a comma ends the first clause after so many words: the sooner it is spoken, the better
 LATER_WORDS = 8  # the same for the clauses after it: longer clauses are spoken more naturally
-FIRST_LONGEST = 9  # a first clause that is longer is cut before a joining word
+FIRST_LONGEST = 18  # a first clause that is longer is cut before a joining word
 LONGEST_WORDS = 24  # a clause without any punctuation is cut here
 
 _UNSPEAKABLE = re.compile(r"[*_`#|<>\[\]{}~^\\]+|^\s*(?:[-•]|\d+[.)])\s+", re.MULTILINE)

@@ -26,8 +26,11 @@ from agent.speech import LONGEST_WORDS, Clauses, clauses, speakable
             ],
         ),
         (
-            "You can pick it up after hours because the locker is always open",
-            ["You can pick it up after hours", "because the locker is always open"],
+            "You can pick it up after hours from the locker beside the blue gate of our yard because that is always open",
+            [
+                "You can pick it up after hours from the locker beside the blue gate of our yard",
+                "because that is always open",
+            ],
         ),
         ("**Hours**\n- eight to six\n- closed on Sunday", ["Hours", "eight to six", "closed on Sunday"]),
         ("", []),
