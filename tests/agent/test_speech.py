@@ -26,9 +26,9 @@ from agent.speech import LONGEST_WORDS, Clauses, clauses, speakable
             ],
         ),
         (
-            "You can pick it up after hours from the locker beside the blue gate of our yard because that is always open",
+            "You can pick it up after hours from the locker by the blue gate of our yard because that is always open",
             [
-                "You can pick it up after hours from the locker beside the blue gate of our yard",
+                "You can pick it up after hours from the locker by the blue gate of our yard",
                 "because that is always open",
             ],
         ),
