@@ -14,8 +14,8 @@ from agent import words
 from agent.phrases import Phrase, fixed_phrases
 from agent.readback import SHORTEST_NUMBER, Details, details
 from agent.speech import plain_words
-from calls.events import CallOffered, ResponseOpened
-from calls.model import Card, Hint, Instruction, Mode
+from calls.events import ResponseOpened
+from calls.model import Card, Hint, Instruction, Mode, Participant
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +197,14 @@ _ROLES = {
 }
 
 
-def instruct(offered: CallOffered, cards: Sequence[Card], rules: Rules) -> Instruction:
-    """The model's Instruction for this call. Options: `company`, and `phrases`, the texts (one a line) that the voice
+def instruct(mode: Mode, participants: tuple[Participant, ...], cards: Sequence[Card], rules: Rules) -> Instruction:
+    """The model's Instruction for a call. Options: `company`, and `phrases`, the texts (one a line) that the voice
     should have ready."""
-    phrases = fixed_phrases(rules.company) if offered.mode is Mode.ANSWER else []
+    phrases = fixed_phrases(rules.company) if mode is Mode.ANSWER else []
     return Instruction(
-        mode=offered.mode,
-        text=_ROLES[offered.mode].format(company=rules.company),
-        participants=offered.participants,
-        cards=() if offered.mode is Mode.TRANSCRIBE else tuple(cards),
+        mode=mode,
+        text=_ROLES[mode].format(company=rules.company),
+        participants=participants,
+        cards=() if mode is Mode.TRANSCRIBE else tuple(cards),
         options={"company": rules.company, "phrases": "\n".join(phrases)},
     )

@@ -23,7 +23,7 @@ from calls import events as ev
 from calls.bus import FROM_START, Bus, Follower, Message
 from calls.errors import BusError, StoreError
 from calls.log import for_call
-from calls.model import State
+from calls.model import Mode, State
 from calls.store import Store
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,10 @@ class Service:
 
     async def run(self) -> None:
         """Serve until cancelled; the rows that wait are then given a moment to be written."""
-        self.knowledge.cards()  # an error in the cards is better known now than at the first call
+        cards = self.knowledge.cards()  # an error in them is better known now than at the first call
+        self.bus.post(
+            ev.PREPARE, ev.Prepare(call_id="", instruction=policy.instruct(Mode.ANSWER, (), cards, self.rules))
+        )
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self.bus.outbox.run(), name="outbox")
@@ -146,7 +149,7 @@ class Service:
             return
         with for_call(call_id):
             if live and call_id not in self._assigned and time.time() - offered.offered_at < ORPHAN_S:
-                instruction = policy.instruct(offered, self.knowledge.cards(), self.rules)
+                instruction = policy.instruct(offered.mode, offered.participants, self.knowledge.cards(), self.rules)
                 self._assigned.add(call_id)
                 self.bus.post(ev.WORK, ev.Assignment(call_id=call_id, instruction=instruction))
             newest = await _patiently(lambda: self.bus.newest(ev.call_stream(call_id)), BusError)

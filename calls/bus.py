@@ -42,7 +42,7 @@ EXPIRE_S = 3600  # a call's streams are kept this long after their last event
 OUTAGE = (RedisConnectionError, RedisTimeoutError, ConnectionError, OSError)
 
 # Entries kept, by the stream's name up to its colon. Audio: 60 s of two participants at 2.5 Chunks a second.
-BOUNDS = {"calls": 20_000, "work": 10_000, "call": 200_000, "audio": 300, "speech": 500}
+BOUNDS = {"calls": 20_000, "work": 10_000, "prepare": 1, "call": 200_000, "audio": 300, "speech": 500}
 
 _RENEW = """
 local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
@@ -192,7 +192,7 @@ class Outbox:
 
 def _add(pipe: Any, stream: str, event: Event) -> None:
     bound = BOUNDS[stream.partition(":")[0]]
-    pipe.xadd(PREFIX + stream, {FIELD: encode(event)}, maxlen=bound, approximate=True)
+    pipe.xadd(PREFIX + stream, {FIELD: encode(event)}, maxlen=bound, approximate=bound >= 100)
 
 
 class Follower:

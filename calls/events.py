@@ -6,6 +6,7 @@ types go out as JSON (`to_json`). A field may be added with a default; anything 
 Streams (names made by the functions below):
   calls            life cycle of every call: CallOffered, CallStarted, CallEnded. Followed by every service.
   work             Assignments that model workers claim with a lease (calls/bus.py).
+  prepare          Instructions to get ready for, before the first call comes.
   call:ID          everything that happens on one call, in order: the call's story while it is live.
   audio:ID         the Chunks of the call, about the last 60 s of each participant.
   speech:ID        synthesised speech on its way to the caller.
@@ -25,6 +26,7 @@ VERSION = 1
 
 CALLS = "calls"
 WORK = "work"
+PREPARE = "prepare"
 
 
 def call_stream(call_id: str) -> str:
@@ -82,6 +84,13 @@ class CallEnded(Event, frozen=True, tag=True, kw_only=True):
 
 class Assignment(Event, frozen=True, tag=True, kw_only=True):
     """On `work`: a call that wants a worker. Claimed with a lease; pending until the call has ended."""
+
+    instruction: Instruction
+
+
+class Prepare(Event, frozen=True, tag=True, kw_only=True):
+    """On `prepare`: calls with such an Instruction will come. A worker indexes the cards and has the fixed phrases
+    spoken now, so that the first caller does not wait for it. `call_id` is empty."""
 
     instruction: Instruction
 
@@ -304,8 +313,8 @@ class HangUp(Event, frozen=True, tag=True, kw_only=True):
 
 
 AnyEvent = (
-    CallOffered | CallStarted | CallEnded | Assignment | CallAccepted | AudioChunk | Dtmf | HoldChanged | BargeIn
-    | PlayoutStarted | PlayoutResumed | PlayoutEnded | RecordingSaved | Notice | Decided | Partial | Uttered
+    CallOffered | CallStarted | CallEnded | Assignment | Prepare | CallAccepted | AudioChunk | Dtmf | HoldChanged
+    | BargeIn | PlayoutStarted | PlayoutResumed | PlayoutEnded | RecordingSaved | Notice | Decided | Partial | Uttered
     | ResponseOpened | ResponseDelta | ResponseClosed | Say | StopSaying | CancelResponse | Speech | HintShown
     | HintJudged | Answered | HangUp
 )  # fmt: skip

@@ -153,7 +153,7 @@ def test_no_hints_at_all() -> None:
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_instruction(mode: Mode) -> None:
     cards = [Card("id", "Title", "Text.", "a.md#title")]
-    instruction = instruct(offered(mode), cards, RULES)
+    instruction = instruct(mode, offered(mode).participants, cards, RULES)
     assert "Kestrel Garage" in instruction.text
     assert len(instruction.text.split()) < 80
     assert bool(instruction.cards) == (mode is not Mode.TRANSCRIBE)
