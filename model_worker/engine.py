@@ -162,16 +162,22 @@ class Engine:
             self._wake.notify()
 
     def _retire(self) -> None:
+        """Close the Streams that have heard their last Chunk. A model may take seconds to write the last words of a
+        call; the other calls do not wait for that."""
         with self._wake:
             ready = [call_id for call_id in self._leaving if not self._scheduler.waiting(call_id)]
             leaving = [self._leaving.pop(call_id) for call_id in ready]
         for stream, then in leaving:
-            try:
-                self.model.close(stream)
-            except Exception:
-                log.exception("[%s] the model failed to close the call", stream.call_id)
-            self._lines.pop(stream.call_id, None)
-            then()
+            threading.Thread(target=self._close, args=(stream, then), name=f"close {stream.call_id}").start()
+
+    def _close(self, stream: Stream, then: Callable[[], None]) -> None:
+        try:
+            self.model.close(stream)
+        except Exception:
+            # The call's boundary again: it is over either way.
+            log.exception("the model failed to close call %s", stream.call_id)
+        self._lines.pop(stream.call_id, None)
+        then()
 
     # --- the thread -------------------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class Model(Protocol):
         ...
 
     def close(self, stream: Stream) -> None:
-        """The call is over: finish open utterances, emit them, free everything."""
+        """The call is over: finish open utterances, emit them, free everything. On a thread of its own, while other
+        Streams are stepped."""
         ...
 
     def load(self) -> float:

@@ -61,9 +61,9 @@ class HintFinder:
         said = text.split()
         starts = range(0, max(1, len(said) - WINDOWS[0] // 2), WINDOWS[0])
         found = library.find_all([" ".join(said[start : start + WINDOWS[0]]) for start in starts])
-        sure = [f for f in found if f.score >= SURE and f.margin >= MARGIN and f.card.id not in self.proposed.ids]
-        if len(said) < FEWEST_WORDS or not sure:
-            return None
+        sure = [f for f in found if f.score >= SURE and f.margin >= MARGIN]
+        if len(said) < FEWEST_WORDS or not sure or any(f.card.id in self.proposed.ids for f in sure):
+            return None  # nothing, or what it is about was seen while it was said
         best = max(sure, key=lambda f: f.score)
         return best if self.proposed.claim(best.card.id) else None
 

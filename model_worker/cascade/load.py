@@ -38,7 +38,7 @@ def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
     catalogue = Catalogue(settings.models, overrides=environment)
     with ThreadPoolExecutor(settings.worker_threads) as pool:
         voice = pool.submit(_voice, settings, catalogue)
-        parts = pool.submit(load_parts, catalogue)
+        parts = pool.submit(load_parts, catalogue, settings.worker_threads)
         writer = pool.submit(_writer, settings, catalogue)
         cascade = Cascade(parts.result())
         cascade.parts.writer = writer.result()
@@ -54,7 +54,7 @@ def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
     return cascade, make_speaker
 
 
-def load_parts(catalogue: Catalogue) -> Parts:
+def load_parts(catalogue: Catalogue, threads: int = 2) -> Parts:
     """Everything that hears and decides, without a voice and a language model."""
     recogniser = PartialRecogniser(catalogue.path("moonshine-tiny"))
     finals = FinalRecogniser(catalogue.path("whisper-base"), nice=15)  # the live path goes first
@@ -66,7 +66,7 @@ def load_parts(catalogue: Catalogue) -> Parts:
     embedder.embed(["warm"])
     return Parts(
         voice_activity=VoiceActivity(catalogue.path("silero-vad")),
-        transcriber=Transcriber(recogniser),
+        transcriber=Transcriber(recogniser, threads),
         refiner=Refiner(finals.transcribe),
         prosody=turn_end.probability,
         libraries=Libraries(embedder),

@@ -26,10 +26,11 @@ from model_worker.cascade.transcriber import Job, Refiner, Transcriber
 from model_worker.cascade.vad import VoiceActivity
 from model_worker.stream import Emit, Past, Stream
 
-WAIT_S = 0.2  # for words, in a step, while the transcriber is not busy
+WAIT_S = 0.2  # for words, in a step, with one or two calls; less with more, whose Chunks wait for the step meanwhile
 TURN_WAIT_S = 0.3  # for the last words of a turn
 PATIENT_S = 60.0
 CLOSE_WAIT_S = 5.0  # for the last words of a call
+REFINE_DELAY_S = 0.8  # when words come so late, utterances are not written twice
 FULL_DELAY_S = 2.5  # when words come so late, the worker takes no more calls
 
 Heard = tuple[CallStream, Side, Chunk]
@@ -59,6 +60,7 @@ class Cascade:
         whatever else this machine does. For tests, and for deciding a recorded call again; never on a live call."""
         self.parts = parts
         self._patient = patient
+        self._open: set[str] = set()  # calls
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
@@ -67,6 +69,7 @@ class Cascade:
         writes = self.parts.writes_short or any(is_long(card) for card in instruction.cards)
         if self.parts.writer and writes and instruction.mode is Mode.ANSWER:
             self.parts.writer.warm(instruction)
+        self._open.add(call_id)
         return CallStream(call_id, instruction, emit, past, library)
 
     def hear_answer(self, stream: Stream, answer: Answer) -> None:
@@ -77,6 +80,7 @@ class Cascade:
 
     def close(self, stream: Stream) -> None:
         call = _call(stream)
+        self._open.discard(call.call_id)
         for side in call.sides.values():
             side.close()
         self._write([(call, side) for side in call.sides.values()], CLOSE_WAIT_S, all_of_it=True)
@@ -124,7 +128,7 @@ class Cascade:
         elif ending := [(call, side) for call, side in asking if side.may_end()]:
             self._write(ending, TURN_WAIT_S, all_of_it=True)
         elif not self.parts.transcriber.is_busy():
-            self._write(sides, WAIT_S, all_of_it=False)
+            self._write(sides, WAIT_S / max(1, len(self._open) - 1), all_of_it=False)
         for _, side in sides:
             side.read()
         return live
@@ -171,7 +175,8 @@ class Cascade:
         for line, utterance in side.written():
             if call.is_answered(side.participant_id):
                 call.turn.append(utterance)
-            self.parts.refiner.submit(line.speech.pcm(), partial(call.rewrite, side, line.speech, utterance))
+            if self._patient or self.parts.transcriber.delay_s() < REFINE_DELAY_S:
+                self.parts.refiner.submit(line.speech.pcm(), partial(call.rewrite, side, line.speech, utterance))
 
     # --- hints ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 4  # lines in one batch
 BUSY_S = 0.3
+HELPER_NICE = 5
 REFINER_BACKLOG_S = 20.0  # of speech
 
 
@@ -63,17 +66,22 @@ class Job:
 
 
 class Transcriber:
-    """One thread around the partial recogniser."""
+    """The threads around the partial recogniser. Those after the first are niced: they help when many calls speak, and
+    must not take a core from the media then."""
 
-    def __init__(self, recogniser: Recogniser) -> None:
+    def __init__(self, recogniser: Recogniser, threads: int = 1) -> None:
         self._recogniser = recogniser
         self._jobs: list[Job] = []
         self._serial = itertools.count()
         self._wake = threading.Condition()
         self._closing = False
         self._delays: deque[float] = deque(maxlen=8)
-        self._thread = threading.Thread(target=self._run, name="transcriber", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(HELPER_NICE if helper else 0,), name="transcriber", daemon=True)
+            for helper in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, pcm: Pcm, urgency: Urgency, then: Callable[[Text], None] | None = None) -> Job:
         """Have `pcm` written. `then` gets the text, on the transcriber's thread, before the job counts as done."""
@@ -96,10 +104,13 @@ class Transcriber:
     def close(self) -> None:
         with self._wake:
             self._closing = True
-            self._wake.notify()
-        self._thread.join(5)
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(5)
 
-    def _run(self) -> None:
+    def _run(self, nice: int) -> None:
+        if nice and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)  # on Linux, of this thread alone
         while batch := self._next():
             try:
                 results = self._recogniser.transcribe([job.pcm for job in batch])

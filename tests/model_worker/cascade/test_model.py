@@ -6,6 +6,7 @@ The model is patient here: every step waits for its words, so that a busy machin
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +63,10 @@ class Line:
         return self
 
     def close(self) -> Line:
-        self.engine.close(self.stream, lambda: None)
+        closed = threading.Event()
+        self.engine.close(self.stream, closed.set)
         self.engine.step()
+        assert closed.wait(60)
         return self
 
     def utterances(self, revision: int = 0) -> list[Utterance]:
