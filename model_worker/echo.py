@@ -22,6 +22,9 @@ class EchoModel:
 
     name = "echo"
 
+    def prepare(self, instruction: Instruction) -> None:
+        return None
+
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> EchoStream:
         return EchoStream(call_id, emit)
 

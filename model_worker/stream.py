@@ -40,6 +40,10 @@ class Model(Protocol):
 
     name: str
 
+    def prepare(self, instruction: Instruction) -> None:
+        """Calls with such an Instruction will come: begin to get ready for them. Returns at once."""
+        ...
+
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
         """Begin a call, or continue one. Chunks up to `past.decided` will come again: they are heard, to rebuild
         the state, but nothing is emitted for them a second time."""

@@ -20,6 +20,7 @@ from calls.audio import CHUNK_S
 from calls.bus import Bus, Lease, Message
 from calls.errors import BusError
 from calls.events import (
+    PREPARE,
     Answered,
     AnyEvent,
     AudioChunk,
@@ -28,6 +29,7 @@ from calls.events import (
     CancelResponse,
     Event,
     Notice,
+    Prepare,
     ResponseClosed,
     Say,
     Speech,
@@ -37,6 +39,7 @@ from calls.events import (
     speech_stream,
 )
 from calls.log import for_call
+from calls.model import Instruction
 from model_worker.engine import Engine
 from model_worker.recall import Recollection, recollect
 from model_worker.scheduler import deadline_of
@@ -239,7 +242,7 @@ class Worker:
         self._post(call, call_stream(call.id), accepted)
         if takeover:
             await self._resume(call, known)
-        self._prepare_phrases(call)
+        self._prepare_phrases(instruction)
         self._follower.add(call_stream(call.id), known.position)
         self._follower.add(audio_stream(call.id))
         log.info("%s (%s)", "took over" if takeover else "accepted", instruction.mode)
@@ -307,15 +310,23 @@ class Worker:
         if self._speaker:
             self._speaker.forget(call.id)
 
-    def _prepare_phrases(self, call: HeldCall) -> None:
-        phrases = call.lease.assignment.instruction.options.get(PHRASES, "")
+    def _prepare(self, instruction: Instruction) -> None:
+        """What the first call would otherwise wait for."""
+        self.engine.model.prepare(instruction)
+        self._prepare_phrases(instruction)
+
+    def _prepare_phrases(self, instruction: Instruction) -> None:
+        phrases = instruction.options.get(PHRASES, "")
         if self._speaker and phrases:
             self._speaker.prepare(phrases.splitlines(), keep=True)
 
     # --- what comes from the bus ----------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
+        self._follower.add(PREPARE)
         async for message in self._follower.messages():
+            if isinstance(message.event, Prepare):
+                self._prepare(message.event.instruction)
             kind, _, call_id = message.stream.partition(":")
             call = self.calls.get(call_id)
             if call is None or call.stream is None or call.lost:

@@ -64,6 +64,10 @@ class Cascade:
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
+    def prepare(self, instruction: Instruction) -> None:
+        if instruction.cards:
+            self.parts.libraries.get(instruction.cards)
+
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
         library = self.parts.libraries.get(instruction.cards) if instruction.cards else None
         writes = self.parts.writes_short or any(is_long(card) for card in instruction.cards)
