@@ -11,14 +11,13 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from calls.settings import Settings
-from model_worker.catalogue import Catalogue, CatalogueError, ModelCorrupt, ModelMissing
+from model_worker.catalogue import Catalogue, CatalogueError, ModelCorrupt, ModelMissing, ModelStatus
 
 
 def main() -> int:
@@ -41,24 +40,34 @@ def main() -> int:
 
 
 def show(catalogue: Catalogue, console: Console, as_json: bool) -> None:
-    rows = [_row(asdict(status)) for status in catalogue.list()]
+    statuses = catalogue.list()
     if as_json:
-        print(json.dumps(rows, indent=1, default=str))
+        print(json.dumps([_row(status) for status in statuses], indent=1))
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("model", "for", "size", "licence", "from", "here"):
         table.add_column(name)
-    for row in rows:
-        here = "yes" if row["present"] else ("no, default" if row["default"] else "no")
-        table.add_row(row["name"], row["job"], f"{row['size'] / 1e6:.0f} MB", row["licence"], row["hub"], here)
+    for status in statuses:
+        model = status.model
+        here = "yes" if status.present else ("no, default" if model.default else "no")
+        table.add_row(model.name, model.job, f"{model.size / 1e6:.0f} MB", model.licence, model.hub, here)
     console.print(table)
 
 
-def _row(status: dict[str, object]) -> dict[str, object]:
-    model = status.pop("model", None)
-    flat = {**model, **status} if isinstance(model, dict) else status
-    flat["size"] = sum(file["size"] for file in flat.get("files", ()))  # type: ignore[attr-defined]
-    return {key: value for key, value in flat.items() if key not in ("files", "archives")}
+def _row(status: ModelStatus) -> dict[str, str | int | bool]:
+    model = status.model
+    return {
+        "name": model.name,
+        "job": model.job,
+        "about": model.about,
+        "hub": model.hub,
+        "licence": model.licence,
+        "size": model.size,
+        "download_size": model.download_size,
+        "default": model.default,
+        "present": status.present,
+        "path": str(status.path),
+    }
 
 
 def pull(catalogue: Catalogue, names: list[str], console: Console) -> None:
@@ -73,8 +82,8 @@ def pull(catalogue: Catalogue, names: list[str], console: Console) -> None:
         for name in wanted:
             task = progress.add_task(name, total=catalogue.model(name).download_size)
 
-            def step(done: int, total: int, what: str, task: object = task, name: str = name) -> None:
-                progress.update(task, completed=done, total=total, description=f"{name}: {what}")  # type: ignore[arg-type]
+            def step(done: int, total: int, what: str, task: TaskID = task, name: str = name) -> None:
+                progress.update(task, completed=done, total=total, description=f"{name}: {what}")
 
             catalogue.pull(name, step)
             progress.update(task, completed=catalogue.model(name).download_size, description=name)
