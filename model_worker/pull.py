@@ -17,7 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 from calls.settings import Settings
-from model_worker.catalogue import Catalogue, CatalogueError, ModelCorrupt, ModelMissing, ModelStatus
+from model_worker.archives import CatalogueError
+from model_worker.catalogue import Catalogue, ModelCorrupt, ModelMissing, ModelStatus
 
 
 def main() -> int:
