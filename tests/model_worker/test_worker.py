@@ -16,6 +16,7 @@ import numpy.typing as npt
 from calls.audio import CHUNK_BYTES
 from calls.bus import Bus
 from calls.events import (
+    PREPARE,
     WORK,
     Answered,
     AnyEvent,
@@ -26,6 +27,7 @@ from calls.events import (
     Decided,
     Event,
     Notice,
+    Prepare,
     Say,
     Speech,
     StopSaying,
@@ -223,6 +225,15 @@ async def test_clauses_become_speech_in_order(bus: Bus) -> None:
     assert [len(pcm[seq]) // 3200 for seq in range(3)] == [14, 8, 0]
     assert all(len(s.pcm) <= CHUNK_BYTES for s in of(spoken, Speech))
     assert voice.prepared == ["One moment.", "Hello."]
+
+
+async def test_prepares_before_the_first_call(bus: Bus) -> None:
+    voice = Tone()
+    instruction = Instruction(Mode.ANSWER, "listen", BOTH, options={"phrases": "One moment.\nHello."})
+    bus.post(PREPARE, Prepare(call_id="", instruction=instruction))
+    async with working(bus, voice=voice), asyncio.timeout(10):
+        while voice.prepared != ["One moment.", "Hello."]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_an_answer_that_is_stopped_is_not_spoken(bus: Bus) -> None:
