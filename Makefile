@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 UP_OPTIONS ?= --demo
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,13 +15,9 @@ setup: ## the virtual environment and the system packages that running needs
 run: setup ## start everything, place two demo calls to watch, stay up until Ctrl-C
 	@$(VENV)/bin/offhook up $(UP_OPTIONS)
 
-test: ## every test, against real servers and real peers
+test: ## what CI runs: format, lint, types, import contracts, every test against real servers and real peers
 	@scripts/setup test
-	@$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
-
-check: ## what CI runs: format, lint, types, import contracts, tests
-	@scripts/setup test
-	@scripts/check
+	@scripts/check $(PYTEST_OPTIONS)
 
 bench: setup ## the benchmarks, one by one: make bench NAME=latency OPTIONS="--calls 20"
 	@$(VENV)/bin/offhook bench $(NAME) $(OPTIONS)

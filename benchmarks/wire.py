@@ -68,7 +68,7 @@ def sniff() -> Iterator[Sniffed]:
 
 
 def interruptions(found: Sniffed, service_ports: range) -> list[float]:
-    """For each time the caller began to speak over the service: ms until the last audible packet of the service.
+    """For each time the caller began to speak over the service: ms until its last audible packet.
 
     The caller begins where 0.5 s of silence end; the service ends where 0.3 s of silence follow.
     """
