@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -89,6 +90,9 @@ class Service:
         die_with_parent()
         if self._nice:
             os.nice(self._nice)
+            # The service is a session, which the kernel may weigh as a whole (sched(7), autogroup).
+            with contextlib.suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(self._nice))
 
     async def stop(self, grace_s: float = 8.0) -> None:
         """SIGTERM, then SIGKILL of the whole session after `grace_s`."""

@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 _SERVICES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("worker", ("-m", "model_worker"), 0),
     ("agent", ("-m", "agent"), 0),
-    ("telephony", ("-m", "telephony"), -5),
+    ("telephony", ("-m", "telephony"), 0),
     ("console", ("-m", "console"), 0),
     ("wrap-up", ("-m", "celery", "-A", "agent.jobs", "worker", "--concurrency", "1", "--loglevel", "WARNING"), 10),
 )
@@ -186,14 +186,13 @@ class Supervisor:
         logs = self._data / "logs"
         logs.mkdir(exist_ok=True)
         for name, arguments, nice in _SERVICES:
-            may_raise = nice < 0 and os.geteuid() != 0
             self.services[name] = Service(
                 name,
                 [sys.executable, *arguments],
                 self._env,
                 logs / f"{name}.log",
                 self._on_line,
-                0 if may_raise else nice,
+                nice,
             )
         return list(self.services.values())
 

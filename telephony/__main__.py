@@ -15,6 +15,7 @@ import uvloop
 from calls.bus import Bus
 from calls.errors import OffhookError, SettingsError
 from calls.log import setup
+from calls.precedence import take_precedence
 from calls.settings import Settings
 from telephony.bridge import Bridge
 from telephony.gateway import CallGateway
@@ -38,6 +39,8 @@ CLOSE_S = 1.5
 def main() -> int:
     settings = Settings()
     setup(settings.log_level, "telephony")
+    if not take_precedence():
+        log.info("no real-time priority (CAP_SYS_NICE): on a busy machine audio may stutter")
     status = 0
     try:
         uvloop.run(serve(settings))

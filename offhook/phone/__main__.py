@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calls.errors import OffhookError
+from calls.precedence import take_precedence
 from offhook.phone.script import Pause, Play, Script, Step, WaitForQuiet, WaitForSpeech
 from offhook.phone.wav import load
 
@@ -80,6 +81,7 @@ async def call(running: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]
 
 def main() -> int:
     task = json.load(sys.stdin)
+    take_precedence()
     try:
         end = asyncio.run(call(task["running"], task["order"]))
     except OffhookError as error:
