@@ -13,7 +13,8 @@ _PRIORITY = 10  # of 1..99; the kernel leaves other processes 5 % of the time in
 
 def take_precedence() -> bool:
     """Let the calling thread run before all ordinary ones; threads and processes it starts do not inherit that. False
-    where that is not possible: it takes Linux and CAP_SYS_NICE (root has it, in Docker: cap_add SYS_NICE)."""
+    where that is not possible: it takes Linux and root, or a limit `rtprio` of at least 10 (limits.conf(5), Docker's
+    ulimits)."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_PRIORITY))
     except (AttributeError, OSError):

@@ -40,7 +40,7 @@ def main() -> int:
     settings = Settings()
     setup(settings.log_level, "telephony")
     if not take_precedence():
-        log.info("no real-time priority (CAP_SYS_NICE): on a busy machine audio may stutter")
+        log.info("no real-time priority (calls/precedence.py): on a busy machine audio may stutter")
     status = 0
     try:
         uvloop.run(serve(settings))
