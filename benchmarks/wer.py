@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 from model_worker.spoken import cardinal, digits
 
-_SAME = {"ok": "okay", "dialled": "dialed", "mr": "mister", "log in": "login", "im": "i am", "thats": "that is"}
+_SAME = {
+    "ok": "okay", "dialled": "dialed", "mr": "mister", "log in": "login", "im": "i am", "thats": "that is",
+    "good bye": "goodbye", "key words": "keywords", "touch tone": "touchtone",
+}  # fmt: skip
 
 
 def words(text: str) -> list[str]:

@@ -57,14 +57,18 @@ class RecordingError(OffhookError):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of one channel that holds speech. `start_s` is where `pcm` begins."""
+    """A stretch of one channel that holds speech. `start_s` is where `pcm` begins, with a margin before and after the
+    voice, which lies from `voice_s` to `quiet_s`."""
 
     start_s: float
     pcm: Pcm
+    voice_s: float
+    quiet_s: float
 
-    @property
-    def end_s(self) -> float:
-        return self.start_s + len(self.pcm) / SAMPLE_RATE
+    def within(self, seconds: float) -> float:
+        """A time in `pcm` on the recording's clock. The recogniser likes to stretch the outer words over the silence
+        around them: no word lies outside the voice."""
+        return round(min(max(self.start_s + seconds, self.voice_s), self.quiet_s), 2)
 
 
 @dataclass
@@ -105,7 +109,14 @@ class Segmenter:
             yield self._take(len(self._windows))
 
     def _take(self, windows: int) -> Segment:
-        segment = Segment(self._first * _WINDOW_S, np.concatenate(self._windows[:windows]))
+        voiced = [i for i, chance in enumerate(self._chances[:windows]) if chance >= self.gate.leave]
+        first, last = (voiced[0], voiced[-1]) if voiced else (0, windows - 1)
+        segment = Segment(
+            self._first * _WINDOW_S,
+            np.concatenate(self._windows[:windows]),
+            (self._first + first) * _WINDOW_S,
+            (self._first + last + 1) * _WINDOW_S,
+        )
         self._drop(windows)
         return segment
 
@@ -163,16 +174,16 @@ def _utterance(participant_id: str, segment: Segment, final: Final) -> dict[str,
     words = [
         {
             "text": word.text,
-            "start_s": round(segment.start_s + word.start_s, 2),
-            "end_s": round(segment.start_s + word.end_s, 2),
+            "start_s": segment.within(word.start_s),
+            "end_s": segment.within(word.end_s),
             "probability": round(word.probability, 3),
         }
         for word in final.words
     ]
     return {
         "participant_id": participant_id,
-        "start_s": words[0]["start_s"] if words else round(segment.start_s, 2),
-        "end_s": words[-1]["end_s"] if words else round(segment.end_s, 2),
+        "start_s": words[0]["start_s"] if words else round(segment.voice_s, 2),
+        "end_s": words[-1]["end_s"] if words else round(segment.quiet_s, 2),
         "text": final.text,
         "words": words,
         "confidence": round(final.confidence, 3),

@@ -29,7 +29,7 @@ _WINDOW_S, _SHORT_WINDOW_S, _TAIL_S = 30.0, 8.0, 1.0
 _SPLIT_FROM_S, _SPLIT_TO_S = 8.0, 14.0
 _MIN_SAMPLES = SAMPLE_RATE // 10
 _SILENCE_RMS = 1e-4
-_TOKENS_PER_SECOND, _SPARE_TOKENS = 7.0, 10
+_TOKENS_PER_SECOND, _SPARE_TOKENS = 6.0, 10  # of fast speech, and of a very short line
 _PROMPT_TOKENS = 96
 _FRAME_S = 0.02  # one encoder position
 # The guards of the Whisper reference implementation (Radford et al. 2022, section 4.5).
@@ -127,13 +127,17 @@ class FinalRecogniser:
         mel = log_mel(np.pad(pcm, (0, samples - len(pcm))))
         encoded = self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None])))
         before = [self._previous, *self._encode(f" {prompt}")[-_PROMPT_TOKENS:]] if prompt else []
-        limit = len(before) + len(self._start) + _SPARE_TOKENS + int(seconds * _TOKENS_PER_SECOND)
+        start = [*before, *self._start]
+        limit = _SPARE_TOKENS + int(seconds * _TOKENS_PER_SECOND)
+        # CTranslate2 writes max_length / 2 tokens, or max_length less the prompt if that is fewer.
         result = self._model.generate(
-            encoded, [[*before, *self._start]], beam_size=1, max_length=limit, return_scores=True,
+            encoded, [start], beam_size=1, max_length=max(2 * limit, len(start) + limit), return_scores=True,
             return_no_speech_prob=True,
         )[0]  # fmt: skip
         tokens = [token for token in result.sequences_ids[0] if token < self._end]
         cut = _first_loop(tokens)
+        if cut is None and len(tokens) >= limit:
+            cut = said_again(tokens)
         kept = tokens if cut is None else tokens[:cut]
         return _Attempt(kept, result.scores[0], result.no_speech_prob, cut is not None, encoded, seconds)
 
@@ -178,6 +182,18 @@ def _first_loop(tokens: Sequence[int]) -> int | None:
     for length in range(1, len(tokens) + 1):
         if (cut := loop_start(tokens[:length])) is not None:
             return cut
+    return None
+
+
+def said_again(tokens: Sequence[int]) -> int | None:
+    """The end of the first round of a line that was cut off while it said itself again, or None.
+
+    Only for a line that found no end: it need not have come to a third round (see `partials.loop_start`), a second one
+    of three tokens or more will do. Somebody who says a sentence twice comes to an end.
+    """
+    for width in range(3, len(tokens) - 2):
+        if tokens[width:] == tokens[:-width]:
+            return width
     return None
 
 

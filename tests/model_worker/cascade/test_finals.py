@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.speech import Pcm, prompts
 from benchmarks.wer import word_error_rate
-from model_worker.cascade.finals import NOTHING, FinalRecogniser, compression, group_words, split_points
+from model_worker.cascade.finals import NOTHING, FinalRecogniser, compression, group_words, said_again, split_points
 
 Speech = Callable[[str], Pcm]
 NAMES = ["agent-newlocation", "auth-thankyou", "conf-extended", "conf-onlyperson", "invalid", "transfer"]
@@ -44,6 +44,24 @@ def test_long_audio_is_cut_and_nothing_is_lost(final_recogniser: FinalRecogniser
     starts = [word.start_s for word in final.words]
     assert starts == sorted(starts)
     assert starts[-1] > len(pcm) / 16_000 - 6
+
+
+def test_a_line_that_is_said_again_and_again_is_written_once(final_recogniser: FinalRecogniser, speech: Speech) -> None:
+    """On these the decoder finds no end."""
+    pairs = [
+        (prompts()[name], final_recogniser.transcribe(np.pad(speech(name), pad)).text)
+        for name in ("vm-forward", "vm-starmain", "vm-tomakecall", "vm-forward-multiple")
+        for pad in ((0, 0), (4_800, 8_000))
+    ]
+    assert word_error_rate(pairs) < 0.08, pairs
+
+
+def test_where_a_line_begins_again() -> None:
+    assert said_again([1, 2, 3, 4, 1, 2, 3]) == 4
+    assert said_again([1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1]) == 5
+    assert said_again([1, 2, 3, 4, 1, 2]) is None
+    assert said_again([1, 2, 3, 4, 5, 6, 7]) is None
+    assert said_again([]) is None
 
 
 def test_silence_noise_and_tones_say_nothing(final_recogniser: FinalRecogniser) -> None:
