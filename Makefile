@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 UP_OPTIONS ?= --demo
 
-.PHONY: help setup run test bench lock clean
+.PHONY: help setup run test check bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,6 +18,8 @@ run: setup ## start everything, place two demo calls to watch, stay up until Ctr
 test: ## what CI runs: format, lint, types, import contracts, every test against real servers and real peers
 	@scripts/setup test
 	@scripts/check $(PYTEST_OPTIONS)
+
+check: test ## the same
 
 bench: setup ## the benchmarks, one by one: make bench NAME=latency OPTIONS="--calls 20"
 	@$(VENV)/bin/offhook bench $(NAME) $(OPTIONS)

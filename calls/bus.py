@@ -1,4 +1,5 @@
-"""The bus: events over Valkey or Redis Streams. The only module that imports the Redis client.
+"""The bus: events over Valkey or Redis Streams. The only module that imports the Redis client,
+which is why it is longer than the others.
 
 Three ways to use it:
   Outbox    post events without ever waiting; one task sends them in order, in batches, and again after an outage.
@@ -37,7 +38,8 @@ PREFIX = "offhook:"
 GROUP = "workers"
 FIELD = b"e"
 FROM_START = "0-0"
-EXPIRE_S = 3600  # a call's streams are kept this long after their last event
+# Seconds that a stream is kept after its last entry. Audio is for a takeover, the call's story for an agent's restart.
+EXPIRE_S = {"call": 3600, "audio": 180, "speech": 180, "wake": 3600}
 
 OUTAGE = (RedisConnectionError, RedisTimeoutError, ConnectionError, OSError)
 
@@ -164,30 +166,43 @@ class Outbox:
                 self._sending = 0
 
     async def _send(self, batch: list[tuple[str, Event]]) -> None:
+        """Until the server has taken all of it. What it refuses for good (not for being full or loading) is dropped."""
         pause_s = 0.05
-        while True:
+        while batch:
             try:
                 pipe = self._client.pipeline(transaction=False)
                 for stream, event in batch:
                     _add(pipe, stream, event)
-                for key in {PREFIX + stream for stream, _ in batch if ":" in stream}:
-                    pipe.expire(key, EXPIRE_S)
-                await _cancellable(pipe.execute())
-            except OUTAGE as error:
+                for stream in {stream for stream, _ in batch if ":" in stream}:
+                    pipe.expire(PREFIX + stream, EXPIRE_S[stream.partition(":")[0]])
+                results = await pipe.execute(raise_on_error=False)
+            except (*OUTAGE, RedisError) as error:
                 if self.connected:
                     log.warning("bus away (%s); %d events wait", error, self.waiting)
                 self.connected = False
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 0.5)
-            except ResponseError as error:
-                # The server is up but refuses (loading, out of memory, read-only): the same patience.
-                log.warning("bus refuses: %s", error)
-                await asyncio.sleep(0.5)
             else:
-                if not self.connected:
-                    log.warning("bus back")
-                self.connected = True
-                return
+                batch = self._refused(batch, results[: len(batch)])
+                self._sending = len(batch)
+                if not batch:
+                    if not self.connected:
+                        log.warning("bus back")
+                    self.connected = True
+                    return
+                self.connected = False
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.5)
+
+    def _refused(self, batch: list[tuple[str, Event]], results: list[Any]) -> list[tuple[str, Event]]:
+        """Those to be sent again."""
+        again = []
+        for (stream, event), result in zip(batch, results, strict=True):
+            if isinstance(result, ResponseError) and str(result).startswith("WRONGTYPE"):
+                log.error("%s is not a stream: %s dropped", stream, type(event).__name__)
+                self.dropped += 1
+            elif isinstance(result, Exception):
+                log.warning("bus refuses %s: %s", stream, result)
+                again.append((stream, event))
+        return again
 
 
 def _add(pipe: Any, stream: str, event: Event) -> None:
@@ -383,12 +398,12 @@ class Bus:
         key = PREFIX + WORK
         try:
             _, lapsed, _ = await _cancellable(self._client.xautoclaim(key, GROUP, worker, lapse_ms, "0-0", count=room))
-            leases = self._leases(lapsed, takeover=True)
+            leases = await self._leases(lapsed, takeover=True)
             if not leases:
                 fresh = await _cancellable(
                     self._reader.xreadgroup(GROUP, worker, {key: ">"}, count=room, block=block_ms)
                 )
-                leases = self._leases([entry for _, entries in fresh or [] for entry in entries], takeover=False)
+                leases = await self._leases([entry for _, entries in fresh or [] for entry in entries], takeover=False)
         except ResponseError as error:
             if "NOGROUP" in str(error):
                 await self.prepare_work()
@@ -398,9 +413,16 @@ class Bus:
             raise BusError(f"cannot claim work: {error}") from error
         return leases
 
-    def _leases(self, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], takeover: bool) -> list[Lease]:
-        messages = (_message(WORK, raw.decode(), fields) for raw, fields in entries)
-        return [Lease(m.position, m.event, takeover) for m in messages if m and isinstance(m.event, Assignment)]
+    async def _leases(self, entries: Iterable[tuple[bytes, dict[bytes, bytes]]], takeover: bool) -> list[Lease]:
+        leases = []
+        for raw, fields in entries:
+            message = _message(WORK, raw.decode(), fields)
+            if message is not None and isinstance(message.event, Assignment):
+                leases.append(Lease(message.position, message.event, takeover))
+            else:
+                await self._client.xack(PREFIX + WORK, GROUP, raw)  # nobody can read it, so nobody may claim it again
+                await self._client.xdel(PREFIX + WORK, raw)
+        return leases
 
     async def renew(self, worker: str, position: str) -> bool:
         """Keep a lease. False if another worker has it by now, or it is done. Raises BusError."""

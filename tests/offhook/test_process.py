@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from offhook.process import Service
+from offhook.process import LogFile, Service
 
 SLEEPS = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
 
@@ -76,3 +76,23 @@ async def test_services_end_when_the_supervisor_is_killed(tmp_path: Path) -> Non
     parent.wait()
     parent.stdout.close()
     await until(lambda: _zombie(child))
+
+
+async def test_a_disk_that_is_full_costs_log_lines_and_nothing_else(tmp_path: Path) -> None:
+    full = tmp_path / "full.log"
+    full.symlink_to("/dev/full")
+    lines: list[str] = []
+    service = Service("s", SLEEPS, dict(os.environ), full, lambda name, line: lines.append(line))
+    running = asyncio.create_task(service.run())
+    await until(lambda: lines == ["up"])
+    await service.stop()
+    await asyncio.wait_for(running, 5)
+
+
+def test_a_long_log_begins_anew_and_keeps_the_one_before(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "s.log", most_bytes=10)
+    for line in (b"one\n", b"two-----\n", b"three\n"):
+        log.write(line)
+    log.close()
+    assert (tmp_path / "s.old.log").read_bytes() == b"one\ntwo-----\n"
+    assert (tmp_path / "s.log").read_bytes() == b"three\n"

@@ -51,9 +51,9 @@ async def test_a_killed_worker_costs_no_call_and_no_transcript(fragile: System, 
     story = await call_while(fragile, long_speech, lambda: fragile.kill("-m", "model_worker"), after_s=9)
     assert story["state"] == "ended"
     assert len(said_after(story, 14)) >= 2, story["utterances"]
-    expected = int(story["duration_s"] / 0.4)
-    holes = [notice for notice in story["notices"] if notice["kind"] == "hole"]
-    assert holes or story["decisions"]["chunks"] >= expected - 3, (story["decisions"], expected)
+    # The audio of the last minute is on the bus, so the next worker decides every chunk, if late.
+    assert story["decisions"]["chunks"] >= int(story["duration_s"] / 0.4) - 3, story["decisions"]
+    assert not [notice for notice in story["notices"] if notice["kind"] == "hole"]
 
 
 async def test_a_killed_valkey_costs_no_call_and_no_transcript(fragile: System, long_speech: Path) -> None:
@@ -61,6 +61,19 @@ async def test_a_killed_valkey_costs_no_call_and_no_transcript(fragile: System, 
     assert story["state"] == "ended"
     assert len(said_after(story, 14)) >= 2, story["utterances"]
     assert story["decisions"]["chunks"] >= int(story["duration_s"] / 0.4) - 3
+
+
+async def test_a_valkey_that_is_away_for_five_seconds_loses_nothing(fragile: System, long_speech: Path) -> None:
+    def freeze() -> None:
+        pid = fragile.pid_of("valkey-server")
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        os.kill(pid, signal.SIGCONT)
+
+    story = await call_while(fragile, long_speech, freeze, after_s=6)
+    assert story["state"] == "ended"
+    assert story["decisions"]["chunks"] >= int(story["duration_s"] / 0.4) - 3
+    assert len(said_after(story, 0)) >= 4
 
 
 async def test_a_killed_agent_costs_no_row(fragile: System, long_speech: Path) -> None:
