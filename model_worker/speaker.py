@@ -98,6 +98,8 @@ class Speaker:
         """Drop an answer wherever it is; clauses of it that still come are dropped too."""
         with self._wake:
             self._stopped.add((call_id, answer_id))
+            self._jobs = [job for job in self._jobs if (job.call_id, job.say.answer_id) != (call_id, answer_id)]
+            heapq.heapify(self._jobs)
 
     def forget(self, call_id: str) -> None:
         """The call is over, or not ours any more."""
@@ -133,6 +135,8 @@ class Speaker:
 
     def _speak(self, job: _Job) -> None:
         """One clause, piece by piece. The end of the answer is a piece of its own, so that no audio waits for it."""
+        if self._is_stopped(job):
+            return  # before the voice has worked for it: other calls wait for the voice
         count = 0
         blocks = self._voice.say(job.say.text, style=job.say.style) if job.say.text.strip() else ()
         for piece in pieces(blocks):
