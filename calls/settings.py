@@ -1,4 +1,4 @@
-"""Every setting of offhook, from the environment (OFFHOOK_...) or a .env file. Read only by `__main__` modules.
+"""Every setting of offhook, from the environment (OFFHOOK_...) or a .env file. Read only where a process begins.
 
 `offhook up` fills in what it starts itself (database, bus, secrets) and hands the result to its services through
 their environment, so a service reads the same settings whether it runs under `offhook up` or alone.
@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     sip_registrar: str = Field("", description='register here, e.g. "sip:100:secret@pbx.example.com"')
     media_host: str = Field("127.0.0.1", description="address of the Twilio webhook, its WebSocket and WebRTC offers")
     media_port: int = Field(8001, ge=0, le=65535)
+    media_url: str = Field("", description="how the console reaches media_port on another machine")
     public_url: str = Field("", description="how Twilio reaches media_port, e.g. https://voice.example.com")
     twilio_auth_token: str = Field("", description="checks X-Twilio-Signature; empty: made at the first start")
     ice_servers: str = Field("", description='comma-separated, e.g. "stun:stun.example.com:3478"')

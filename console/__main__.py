@@ -36,12 +36,17 @@ def config_from(settings: Settings) -> ConsoleConfig:
         password=settings.password,
         secret=settings.secret,
         recordings=settings.recordings,
-        media_url=f"http://{settings.media_host}:{settings.media_port}",
+        media_url=settings.media_url or f"http://{reachable(settings.media_host)}:{settings.media_port}",
         ice_servers=tuple(part.strip() for part in settings.ice_servers.split(",") if part.strip()),
         secure=settings.tls_cert is not None,
         company=settings.company,
-        sip_address=f"{settings.sip_host}:{settings.sip_port}",
+        sip_address=f"{reachable(settings.sip_host)}:{settings.sip_port}",
     )
+
+
+def reachable(host: str) -> str:
+    """The address to connect to what listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
 
 
 class Server(uvicorn.Server):
