@@ -325,16 +325,25 @@ class Worker:
     async def _follow(self) -> None:
         self._follower.add(PREPARE)
         async for message in self._follower.messages():
-            if isinstance(message.event, Prepare):
-                self._prepare(message.event.instruction)
-            kind, _, call_id = message.stream.partition(":")
-            call = self.calls.get(call_id)
-            if call is None or call.stream is None or call.lost:
-                continue
-            if kind == "audio":
-                self._hear(call, message.position, message.event)
-            else:
-                self._note(call, message.event)
+            try:
+                self._take(message)
+            except Exception:
+                # The call's boundary: what one message leads to in the model must not end the other calls. This call
+                # goes on without it; a Chunk that was not heard is a hole, which the next one makes known.
+                event = type(message.event).__name__
+                log.exception("[%s] failed at %s %s", message.event.call_id, event, message.position)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message.event, Prepare):
+            self._prepare(message.event.instruction)
+        kind, _, call_id = message.stream.partition(":")
+        call = self.calls.get(call_id)
+        if call is None or call.stream is None or call.lost:
+            return
+        if kind == "audio":
+            self._hear(call, message.position, message.event)
+        else:
+            self._note(call, message.event)
 
     def _hear(self, call: HeldCall, position: str, event: AnyEvent) -> None:
         """One Chunk: each index once and in order; a gap is counted and said."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from calls.audio import CHUNK_BYTES
 from calls.bus import Bus
@@ -24,6 +25,7 @@ from calls.events import (
     AudioChunk,
     CallAccepted,
     CallEnded,
+    CancelResponse,
     Decided,
     Event,
     Notice,
@@ -200,6 +202,35 @@ async def test_answers_reach_the_model_once(bus: Bus) -> None:
         await until(lambda e: chunks_decided(e) == [0], bus, call_stream("c1"))
         await asyncio.sleep(0.1)
     assert model.heard == [answer]
+
+
+class Deaf(EchoModel):
+    """Fails wherever the event loop asks something of it."""
+
+    def prepare(self, instruction: Instruction) -> None:
+        raise RuntimeError("not prepared")
+
+    def hear_answer(self, stream: Stream, answer: Answer) -> None:
+        raise RuntimeError("no answers")
+
+    def cancel(self, stream: Stream, response_id: str) -> None:
+        raise RuntimeError("no cancelling")
+
+
+async def test_what_fails_at_one_message_ends_no_call(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    answer = Answer("a1", 1.0, "We close at six.", "We close", True, 640)
+    async with working(bus, model=Deaf()):
+        assign(bus, "c1")
+        await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
+        bus.post(PREPARE, Prepare(call_id="", instruction=Instruction(Mode.ASSIST, "listen", BOTH)))
+        bus.post(call_stream("c1"), Answered(call_id="c1", answer=answer))
+        bus.post(call_stream("c1"), CancelResponse(call_id="c1", response_id="r1", reason="not now"))
+        send(bus, "c1", range(2))
+        await until(lambda e: chunks_decided(e) == [0, 1], bus, call_stream("c1"))
+        async with asyncio.timeout(10):
+            while any(word not in caplog.text for word in ("prepared", "no answers", "cancelling")):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert "[c1] failed at Answered" in caplog.text
 
 
 def say(seq: int, text: str, last: bool = False, answer: str = "a1") -> Say:
