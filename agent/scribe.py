@@ -176,7 +176,12 @@ class Scribe:
         if call_id in self._let_go:
             return  # it will be read again, this message too
         rows = self._calls.setdefault(call_id, CallRows())
-        rows.fold(message)
+        try:
+            rows.fold(message)
+        except Exception:
+            # The call's boundary: raised further it would end the service, which reads the event again when restarted.
+            event = type(message.event).__name__
+            log.exception("cannot write down %s %s", event, message.position, extra={"call_id": call_id})
         if rows.waiting:
             self._dirty[call_id] = None
 

@@ -18,9 +18,10 @@ from agent import service as service_module
 from agent.conversation import Conversation
 from agent.effects import key
 from agent.knowledge import GARAGE, Knowledge
+from agent.scribe import CallRows
 from agent.service import Service
 from calls import events as ev
-from calls.bus import Bus
+from calls.bus import Bus, Message
 from calls.model import Choice, Mode, State
 from calls.store import Store
 from tests.agent.story import PARTICIPANTS, RULES, offered
@@ -256,6 +257,27 @@ async def test_an_error_in_one_conversation_ends_only_that_call(
         assert (await written(store, "bad"))["state"] == "ended"
     assert "hang up" not in await good.commands()
     assert "on purpose" in caplog.text
+
+
+async def test_an_event_that_cannot_be_written_down_ends_nothing(
+    bus: Bus, bus_url: str, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    genuine = CallRows.fold
+
+    def fold(self: CallRows, message: Message) -> None:
+        if isinstance(message.event, ev.Decided) and message.event.chunk == 1:
+            raise RuntimeError("on purpose")
+        genuine(self, message)
+
+    monkeypatch.setattr(CallRows, "fold", fold)
+    async with running(bus_url, store):
+        phone = Phone(bus, "c1")
+        phone.ring()
+        phone.answer()
+        phone.passes(3)
+        phone.hang_up(recorded=False)
+        assert (await written(store, "c1", "none"))["state"] == "ended"
+    assert "cannot write down Decided" in caplog.text
 
 
 async def test_a_lost_telephony_process_ends_its_calls(
