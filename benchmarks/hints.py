@@ -22,8 +22,8 @@ from agent.policy import Rules
 from calls.audio import CHUNK_BYTES, CHUNK_S, Chunk
 from calls.events import Event, Partial, ResponseOpened, Uttered
 from calls.model import Instruction, Mode, Participant, Role
-from model_worker.cascade.hints import HintFinder, Proposed
-from model_worker.cascade.knowledge import Libraries, Library
+from model_worker.cascade.hints import WINDOWS, HintFinder, Proposed
+from model_worker.cascade.knowledge import Found, Libraries, Library
 from model_worker.cascade.load import load_parts
 from model_worker.cascade.model import Cascade
 from model_worker.cascade.retrieval import Embedder
@@ -56,7 +56,7 @@ class Shown:
     heard: str
 
 
-def hear(library_model: Cascade) -> tuple[list[Text], list[Shown]]:
+def hear(model: Cascade) -> tuple[list[Text], list[Shown]]:
     """The whole call through the cascade: its texts, and its hints."""
     at_s = 0.0
     texts: list[Text] = []
@@ -73,7 +73,7 @@ def hear(library_model: Cascade) -> tuple[list[Text], list[Shown]]:
             case _:
                 pass
 
-    engine = Engine(library_model)
+    engine = Engine(model)
     people = tuple(Participant(name, role) for name, role in ROLES.items())
     stream = engine.open("c", Instruction(Mode.ASSIST, "Help.", people, Knowledge(GARAGE).cards()), Past(), watch)
     audio = {name: load(FOLDER / "garage-call" / track) for name, track in TRACKS.items()}
@@ -83,7 +83,7 @@ def hear(library_model: Cascade) -> tuple[list[Text], list[Shown]]:
             part = pcm[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES].ljust(CHUNK_BYTES, b"\0")
             engine.hear(stream, Chunk("c", name, index, part), 1e12)
         engine.step()
-        library_model.parts.refiner.wait(60)
+        model.parts.refiner.wait(60)
     closed = threading.Event()
     engine.close(stream, closed.set)
     engine.step()
@@ -94,7 +94,7 @@ def hear(library_model: Cascade) -> tuple[list[Text], list[Shown]]:
 def look(texts: list[Text], library: Library) -> Iterator[Shown]:
     """The hints that the texts alone give, in the order in which they came."""
     proposed = Proposed()
-    finders = {name: HintFinder(proposed) for name in ROLES}
+    finders = {name: HintFinder(proposed, role) for name, role in ROLES.items()}
     for said in texts:
         finder = finders[said.participant_id]
         again = said.kind == "again"
@@ -103,6 +103,15 @@ def look(texts: list[Text], library: Library) -> Iterator[Shown]:
             finder.finish(said.text)
         if found is not None:
             yield Shown(said.at_s, said.participant_id, found.card.title, found.score, said.text)
+
+
+def explain(hint: Shown, library: Library) -> tuple[str, list[Found]]:
+    """The window of the utterance that is most like the hint's card, and the cards that come next for it."""
+    said = hint.heard.split()
+    windows = [" ".join(said[-size:]) for size in WINDOWS]
+    ranked = {window: library.rank(window) for window in windows}
+    words = max(windows, key=lambda w: max((f.score for f in ranked[w] if f.card.title == hint.title), default=0.0))
+    return words, [found for found in ranked[words] if found.card.title != hint.title][:2]
 
 
 def main() -> None:
@@ -123,9 +132,11 @@ def main() -> None:
         if options.save:
             options.save.write_text(json.dumps([asdict(text) for text in texts], indent=0))
     for hint in shown:
+        words, rivals = explain(hint, library)
         under = " (under the tenant's least score)" if hint.score < Rules("").hint_min_score else ""
         print(f"{int(hint.at_s) // 60}:{hint.at_s % 60:04.1f}  {hint.score:.2f}  {hint.title}{under}")
-        print(f"              {hint.participant_id}: ...{' '.join(hint.heard.split()[-25:])}")
+        print(f"              {hint.participant_id}: ...{words}")
+        print(f"              next: {', '.join(f'{found.card.title} {found.score:.2f}' for found in rivals)}")
     print(f"{len(shown)} hints")
 
 

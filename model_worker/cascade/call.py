@@ -67,7 +67,7 @@ class CallStream:
                 participant_id,
                 ear,
                 self.emit,
-                HintFinder(self.proposed),
+                HintFinder(self.proposed, self.role(participant_id) or Role.CALLER),
                 dict(self.past.decided).get(participant_id, -1),
                 frozenset(u.id for u in mine),
             )

@@ -76,12 +76,14 @@ class Library:
 
     def find(self, text: str) -> Found | None:
         """The best card for `text`, however bad; None when there are no cards or no words."""
-        ranked = self._index.search(text, k=8)
-        if not ranked:
-            return None
-        scores = sorted(((self._score(card, score, text), i) for i, (card, score) in enumerate(ranked)), reverse=True)
-        best, place = scores[0]
-        return Found(ranked[place][0], best, best - scores[1][0] if len(scores) > 1 else best)
+        return next(iter(self.rank(text)), None)
+
+    def rank(self, text: str) -> list[Found]:
+        """The cards nearest to `text`, best first."""
+        scored = [(self._score(card, score, text), card) for card, score in self._index.search(text, k=8)]
+        scored.sort(key=lambda pair: pair[0], reverse=True)
+        behind = [score for score, _ in scored[1:]] + [0.0]
+        return [Found(card, score, score - after) for (score, card), after in zip(scored, behind, strict=True)]
 
     def find_all(self, texts: Sequence[str]) -> list[Found]:
         """As `find` for several texts; cheaper than one after the other."""
