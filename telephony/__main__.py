@@ -109,6 +109,7 @@ def bridges(settings: Settings) -> tuple[Bridge, ...]:
         settings.max_calls,
         settings.rtp_timeout_s,
         settings.sip_registrar,
+        trusted=settings.sip_trusted,
     )
     media_streams = MediaStreamsBridge(
         MediaStreamsConfig(

@@ -57,7 +57,9 @@ class Offer:
     """An incoming call as its bridge sees it.
 
     `mode` None: the gateway's routes decide by `to`. `reference` joins the legs of one assist call: the caller's leg
-    brings it, the agent's leg names it. `roles` are the participants that this one transport carries.
+    brings it, the agent's leg names it. `roles` are the participants that this one transport carries. `trusted`: the
+    bridge knows who rings (a signature, a password, an address of the house); a stranger is no agent unless it names
+    the call.
     """
 
     bridge: str
@@ -67,14 +69,16 @@ class Offer:
     reference: str = ""
     roles: tuple[Role, ...] = (Role.CALLER,)
     headers: dict[str, str] = field(default_factory=dict)
+    trusted: bool = True
 
 
 class Refused(Exception):
-    """The gateway does not take this call. `busy`: 486, else 503."""
+    """The gateway does not take this call. `busy`: 486; `forbidden`: 403, it may not ask for this; else 503."""
 
-    def __init__(self, reason: str, busy: bool = False) -> None:
+    def __init__(self, reason: str, busy: bool = False, forbidden: bool = False) -> None:
         super().__init__(reason)
         self.busy = busy
+        self.forbidden = forbidden
 
 
 class CallHandle(Protocol):

@@ -145,13 +145,16 @@ class CallGateway:
             self._admitted.notify_all()
 
     async def _second_leg(self, offer: Offer) -> Ticket:
-        """The agent's leg joins the assist call that it names, or the oldest one that waits for its agent."""
+        """The agent's leg joins the assist call that it names, or the oldest one that waits for its agent. Who is not
+        trusted must name it: whoever reaches the port could else sit down at any caller's ear."""
+        if not offer.trusted and not offer.reference:
+            raise Refused(f"{offer.from_} is a stranger and names no call", forbidden=True)
         try:
             async with asyncio.timeout(PAIRING_S), self._admitted:
                 await self._admitted.wait_for(lambda: self._waiting_for_agent(offer.reference) is not None)
         except TimeoutError:
             named = f"named {offer.reference!r} " if offer.reference else ""
-            raise Refused(f"no assist call {named}waits for its agent") from None
+            raise Refused(f"no assist call {named}waits for its agent", forbidden=not offer.trusted) from None
         session = self._waiting_for_agent(offer.reference)
         assert session is not None  # nothing else ran since the wait
         self._promised.add(session.id)

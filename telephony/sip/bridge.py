@@ -52,7 +52,8 @@ class _Call:
 class SipBridge:
     """`host` and `port`: where SIP is spoken (port 0: any free one; see `port` once it is ready). `rtp_ports`: the
     range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 486.
-    `public_host`: the address to tell peers, where it is not the one we listen on (port forwarding)."""
+    `public_host`: the address to tell peers, where it is not the one we listen on (port forwarding). `trusted`: the
+    networks whose phones may be the human agent of a call that they do not name. Raises SettingsError."""
 
     name = "sip"
 
@@ -65,12 +66,14 @@ class SipBridge:
         rtp_timeout_s: float = 20.0,
         registrar: str = "",
         public_host: str = "",
+        trusted: str = "127.0.0.0/8,::1/128",
     ) -> None:
         self.host = host
         self.port = port
         low, _, high = rtp_ports.partition("-")
         self._rtp_ports = (int(low), int(high))
         self._rtp_timeout_s = rtp_timeout_s
+        self._trusted = dialled.Networks(trusted)
         account = Registrar.parse(registrar) if registrar else None
         self._user = account.user if account else "offhook"
         self._sockets = SipSockets(host, self._receive, public_host)
@@ -193,7 +196,8 @@ class SipBridge:
             return
         local = Local(self._sockets.local_host(dialog.hop.host), 0, secrets.randbits(31))
         acknowledged: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        call = _Call(dialog, dialled.offer(request, self._user), offered, local, acknowledged, agreed=agreed)
+        offer = dialled.offer(request, self._user, trusted=dialog.hop.host in self._trusted)
+        call = _Call(dialog, offer, offered, local, acknowledged, agreed=agreed)
         self._calls[dialog] = call
         self._endpoint.ring(dialog, self._now())
         call.task = self._tasks.create_task(self._serve(call), name=f"sip call {dialog.call_id[:40]}")
@@ -220,7 +224,8 @@ class SipBridge:
             handle = await self._gateway.ring(call.offer)
         except Refused as refusal:
             log.info("refusing a SIP call to %s: %s", call.offer.to, refusal)
-            status, extra = (486, []) if refusal.busy else (503, [("Retry-After", "5")])
+            status = 403 if refusal.forbidden else 486 if refusal.busy else 503
+            extra = [("Retry-After", "5")] if status == 503 else []
             self._endpoint.refuse(call.dialog, status, self._now(), extra)
             return
         call.call_id = handle.call_id

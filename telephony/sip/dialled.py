@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+
+from calls.errors import SettingsError
 from calls.model import Mode, Role
 from telephony.bridge import Offer
 from telephony.sip.message import Address, Request, SipError, Uri
@@ -10,9 +13,29 @@ MAX_TEXT = 128  # characters kept of anything a stranger wrote
 _KEPT = ("User-Agent", "Call-ID", "Diversion", "P-Asserted-Identity", "Subject")
 
 
-def offer(request: Request, own_user: str) -> Offer:
+class Networks:
+    """The addresses that are trusted to be the house's own phones."""
+
+    def __init__(self, setting: str) -> None:
+        """`setting`: "192.0.2.0/24, 2001:db8::/32"; a lone address is a network of one. Raises SettingsError."""
+        try:
+            self._networks = tuple(ipaddress.ip_network(part.strip()) for part in setting.split(",") if part.strip())
+        except ValueError as error:
+            raise SettingsError(f"OFFHOOK_SIP_TRUSTED: {error}") from None
+
+    def __contains__(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address  # an IPv4 peer of a socket that listens on ::
+        return any(address in network for network in self._networks)
+
+
+def offer(request: Request, own_user: str, trusted: bool = False) -> Offer:
     """The Offer that an INVITE makes. `own_user`: under which name we are registered; behind a PBX the Request-URI
-    holds that name and To the number that was dialled."""
+    holds that name and To the number that was dialled. `trusted`: it came from an address of the house."""
     asked = _user(request.uri)
     to = asked if asked and asked != own_user else _user(_uri(request.headers.get("To"))) or asked
     mode, roles, reference = meaning(to)
@@ -25,6 +48,7 @@ def offer(request: Request, own_user: str) -> Offer:
         reference=reference,
         roles=roles,
         headers=dict(list(headers.items())[:16]),
+        trusted=trusted,
     )
 
 

@@ -234,6 +234,23 @@ async def test_an_unknown_reference_is_refused(house: House, monkeypatch: pytest
     assert not refused.value.busy
 
 
+async def test_a_stranger_is_an_agent_only_of_a_waiting_call_that_it_names(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "PAIRING_S", 0.1)
+    await house.gateway.ring(offer("201"))  # the oldest, and it has no reference
+    named = await house.gateway.ring(offer("201", reference="r4"))
+    stranger = {"roles": (Role.HUMAN_AGENT,), "trusted": False}
+    for guess in ("", "guess"):
+        with pytest.raises(Refused) as refused:
+            await house.gateway.ring(offer("agent", reference=guess, **stranger))
+        assert refused.value.forbidden
+    assert (await house.gateway.ring(offer("agent", reference="r4", **stranger))).call_id == named.call_id
+    with pytest.raises(Refused) as refused:  # it does not wait any more
+        await house.gateway.ring(offer("agent", reference="r4", **stranger))
+    assert refused.value.forbidden
+
+
 async def test_both_parties_on_one_transport(house: House) -> None:
     ticket = await house.gateway.ring(offer("202", roles=(Role.CALLER, Role.HUMAN_AGENT)))
     assert [p.id for p in house.offered[0].participants] == ["caller", "human_agent"]

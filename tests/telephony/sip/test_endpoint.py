@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from calls.errors import IllegalTransition
+from calls.errors import IllegalTransition, SettingsError
 from calls.model import Mode, Role
-from telephony.sip.dialled import clean, meaning, offer
+from telephony.sip.dialled import Networks, clean, meaning, offer
 from telephony.sip.dialog import STEPS, Dialog, Hop, Phase, Step
 from telephony.sip.endpoint import Endpoint, Invited, Over, Talking
 from telephony.sip.message import Headers, Request, Response, SipError, parse
@@ -368,6 +368,18 @@ def test_how_a_registrar_is_written() -> None:
 )
 def test_what_the_number_means(number: str, expected: object) -> None:
     assert meaning(number) == expected
+
+
+def test_which_addresses_are_trusted() -> None:
+    house = Networks("127.0.0.0/8, 192.0.2.7,2001:db8::/32,")
+    for host in ("127.0.0.1", "::ffff:127.0.0.1", "192.0.2.7", "2001:db8::1"):
+        assert host in house
+    for host in ("192.0.2.8", "::1", "fe80::1%eth0", "localhost", ""):
+        assert host not in house
+    assert "127.0.0.1" not in Networks("")
+    for wrong in ("house", "192.0.2.1/24", "10.0.0.0/8;::1"):
+        with pytest.raises(SettingsError, match="OFFHOOK_SIP_TRUSTED"):
+            Networks(wrong)
 
 
 def test_an_offer_from_the_headers() -> None:

@@ -124,6 +124,17 @@ async def test_refused_by_the_gateway(wire: Wire, gateway: SipGateway, busy: boo
     wire.ack(branch=wire.branch)
 
 
+@pytest.mark.parametrize(("trusted", "known"), [("127.0.0.0/8", True), ("::1, 192.0.2.0/24", False), ("", False)])
+async def test_whose_phones_are_trusted(gateway: SipGateway, trusted: str, known: bool) -> None:
+    async with serving(gateway, trusted=trusted) as bridge:
+        gateway.refuse = Refused("a stranger", forbidden=True)
+        wire = await Wire.open(bridge.port)
+        wire.invite()
+        assert await wire.status() == 403
+        wire.ack(branch=wire.branch)
+    assert [offer.trusted for offer in gateway.rings] == [known]
+
+
 async def test_more_calls_than_there_is_room_for(gateway: SipGateway) -> None:
     async with serving(gateway, max_calls=1) as bridge:
         one, two = await Wire.open(bridge.port), await Wire.open(bridge.port)
