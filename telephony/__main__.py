@@ -35,6 +35,8 @@ HANG_UP_S = 2.5
 SEND_S = 1.0
 CLOSE_S = 1.5
 
+SPARE_LEGS = 16  # SIP legs that may ask for a place while every call has both of its own
+
 
 def main() -> int:
     settings = Settings()
@@ -106,7 +108,7 @@ def bridges(settings: Settings) -> tuple[Bridge, ...]:
         settings.sip_host,
         settings.sip_port,
         settings.rtp_ports,
-        settings.max_calls,
+        2 * settings.max_calls + SPARE_LEGS,  # an assist call has two; when all lines are busy the gateway says so
         settings.rtp_timeout_s,
         settings.sip_registrar,
         trusted=settings.sip_trusted,

@@ -51,7 +51,7 @@ class _Call:
 
 class SipBridge:
     """`host` and `port`: where SIP is spoken (port 0: any free one; see `port` once it is ready). `rtp_ports`: the
-    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_calls` at once; more get 486.
+    range "20000-21999". `registrar`: see Registrar.parse; empty: none. At most `max_legs` at once; more get 486.
     `public_host`: the address to tell peers, where it is not the one we listen on (port forwarding). `trusted`: the
     networks whose phones may be the human agent of a call that they do not name. Raises SettingsError."""
 
@@ -62,7 +62,7 @@ class SipBridge:
         host: str = "127.0.0.1",
         port: int = 5060,
         rtp_ports: str = "20000-21999",
-        max_calls: int = 200,
+        max_legs: int = 416,
         rtp_timeout_s: float = 20.0,
         registrar: str = "",
         public_host: str = "",
@@ -77,7 +77,7 @@ class SipBridge:
         account = Registrar.parse(registrar) if registrar else None
         self._user = account.user if account else "offhook"
         self._sockets = SipSockets(host, self._receive, public_host)
-        self._endpoint = Endpoint(self._user, self._contact, max_calls)
+        self._endpoint = Endpoint(self._user, self._contact, max_legs)
         self._link = (
             RegistrarLink(account, self._sockets, self._endpoint.transactions, self._contact, self._pump)
             if account

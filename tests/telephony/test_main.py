@@ -27,9 +27,12 @@ from calls.events import (
     speech_stream,
 )
 from calls.model import State
+from calls.settings import Settings
 from offhook.phone.script import Pause, Play, Script, WaitForSpeech
 from offhook.phone.sip import place_call
 from offhook.servers import free_port
+from telephony.__main__ import SPARE_LEGS, bridges
+from telephony.sip.bridge import SipBridge
 from tests.telephony.sounds import spoken
 
 pytestmark = pytest.mark.timeout(60)
@@ -125,6 +128,13 @@ async def test_sigterm_hangs_up_with_a_last_word_and_exits(process: Process, bus
     log = process.popen.stderr.read() if process.popen.stderr else ""
     assert f"call={call_id}" in log
     assert "Traceback" not in log
+
+
+def test_sip_has_legs_for_every_call_and_some_who_ask() -> None:
+    """Two of an assist call; the gateway counts the calls."""
+    sip, _ = bridges(Settings(max_calls=5, secret="secret", twilio_auth_token="token"))
+    assert isinstance(sip, SipBridge)
+    assert sip._endpoint._max == 2 * 5 + SPARE_LEGS
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line(process: Process, bus: Bus) -> None:

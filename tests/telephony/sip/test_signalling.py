@@ -135,8 +135,8 @@ async def test_whose_phones_are_trusted(gateway: SipGateway, trusted: str, known
     assert [offer.trusted for offer in gateway.rings] == [known]
 
 
-async def test_more_calls_than_there_is_room_for(gateway: SipGateway) -> None:
-    async with serving(gateway, max_calls=1) as bridge:
+async def test_more_legs_than_there_is_room_for(gateway: SipGateway) -> None:
+    async with serving(gateway, max_legs=1) as bridge:
         one, two = await Wire.open(bridge.port), await Wire.open(bridge.port)
         await one.answered()
         two.invite()
