@@ -43,7 +43,7 @@ class Books:
 
     decided: int = 0
     missed: int = 0  # Decisions posted after their deadline
-    failed: int = 0  # Chunks that the model raised on
+    failed: int = 0  # Chunks that the model did not decide: it raised on them
     step_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
     def quantile(self, q: float) -> float:
@@ -102,7 +102,6 @@ class Engine:
         except Exception:
             # The boundary between the model and the calls: a fault must not end the calls of this worker.
             log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in batch}))
-            self.books.failed += len(batch)
 
     def _decide(self, batch: Sequence[Ticket], took_ms: float) -> list[Decided]:
         """One Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
@@ -111,9 +110,12 @@ class Engine:
         decisions = []
         for ticket in batch:
             chunk, line = ticket.chunk, self._lines.get(ticket.stream.call_id)
-            decision = self._decided.pop(_key(chunk), None) or silent(chunk, score=0.0)
+            decision = self._decided.pop(_key(chunk), None)
             if line is not None and chunk.index > line.decided.get(chunk.participant_id, -1):
                 late = now > ticket.deadline
+                if decision is None:
+                    decision = silent(chunk, score=0.0)
+                    self.books.failed += 1
                 decisions.append(msgspec.structs.replace(decision, late=late, compute_ms=share_ms))
                 self.books.missed += late
         self.books.decided += len(decisions)

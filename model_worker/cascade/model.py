@@ -7,8 +7,10 @@ on other threads: writing, the final transcripts, a language model's replies.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +27,8 @@ from model_worker.cascade.side import Side, Then
 from model_worker.cascade.transcriber import Job, Refiner, Transcriber
 from model_worker.cascade.vad import VoiceActivity
 from model_worker.stream import Emit, Past, Stream
+
+log = logging.getLogger(__name__)
 
 WAIT_S = 0.2  # for words, in a step, with one or two calls; less with more, whose Chunks wait for the step meanwhile
 TURN_WAIT_S = 0.3  # for the last words of a turn
@@ -106,15 +110,16 @@ class Cascade:
 
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
         for call, side, chunk in self._perceive(batch):
-            choice, score = self._decide(call, side)
-            decided = Decided(
-                call_id=call.call_id,
-                participant_id=side.participant_id,
-                chunk=chunk.index,
-                choice=choice,
-                score=round(score, 3),
-            )
-            call.emit(decided)
+            with _alone(call):
+                choice, score = self._decide(call, side)
+                decided = Decided(
+                    call_id=call.call_id,
+                    participant_id=side.participant_id,
+                    chunk=chunk.index,
+                    choice=choice,
+                    score=round(score, 3),
+                )
+                call.emit(decided)
 
     def _perceive(self, batch: Sequence[tuple[Stream, Chunk]]) -> list[Heard]:
         """Hear every Chunk, then have it written. Returns what is to be decided: not what is heard again after a
@@ -123,18 +128,21 @@ class Cascade:
         live = [(call, side, chunk) for call, side, chunk in heard if chunk.index > side.decided_until]
         sides = [(call, side) for call, side, _ in live]
         for call, side in sides:
-            self._ask(call, side)
+            with _alone(call):
+                self._ask(call, side)
         asking = [(call, side) for call, side in sides if self._is_asking(call, side)]
-        for _, side in asking:
-            side.judge_prosody(self.parts.prosody)  # while the transcriber writes
+        for call, side in asking:
+            with _alone(call):
+                side.judge_prosody(self.parts.prosody)  # while the transcriber writes
         if self._patient:
             self._write(sides, PATIENT_S, all_of_it=True)
         elif ending := [(call, side) for call, side in asking if side.may_end()]:
             self._write(ending, TURN_WAIT_S, all_of_it=True)
         elif not self.parts.transcriber.is_busy():
             self._write(sides, WAIT_S / max(1, len(self._open) - 1), all_of_it=False)
-        for _, side in sides:
-            side.read()
+        for call, side in sides:
+            with _alone(call):
+                side.read()
         return live
 
     def _listen(self, batch: Sequence[tuple[Stream, Chunk]]) -> list[Heard]:
@@ -261,6 +269,16 @@ class Cascade:
     def _writer(self, found: Reply) -> Writer | None:
         """The writer, where its reply is worth waiting for; None: the card is read."""
         return self.parts.writer if found.text and (self.parts.writes_short or found.is_long) else None
+
+
+@contextmanager
+def _alone(call: CallStream) -> Iterator[None]:
+    """The boundary between the calls of a step: one that fails is logged, and the others go on. A Chunk that is not
+    decided here the engine decides `silent`."""
+    try:
+        yield
+    except Exception:
+        log.exception("[%s] failed in a step", call.call_id)
 
 
 def _call(stream: Stream) -> CallStream:

@@ -17,8 +17,10 @@ from agent.knowledge import GARAGE, Knowledge
 from calls.audio import CHUNK_BYTES, CHUNK_S, Chunk
 from calls.events import Decided, Event, Partial, ResponseClosed, ResponseOpened, Uttered
 from calls.model import Answer, Choice, Instruction, Mode, Participant, Role, Utterance
+from model_worker.cascade.call import CallStream
 from model_worker.cascade.load import load_parts
 from model_worker.cascade.model import Cascade
+from model_worker.cascade.side import Side
 from model_worker.catalogue import Catalogue
 from model_worker.engine import Engine
 from model_worker.stream import Past, Stream
@@ -248,3 +250,27 @@ def test_a_question_whose_answer_died_with_the_worker_is_answered(cascade: Casca
     past = Past(utterances=(asked,), answers=(answered,), decided=(("caller", 6),), responses=("answer-caller-3",))
     line = Line(cascade, Mode.ANSWER, ["caller"], past=past).hear(silence)
     assert line.opened() == []
+
+
+def test_a_call_that_fails_in_a_step_leaves_the_others_alone(
+    cascade: Cascade, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    genuine = cascade._decide
+
+    def decide(call: CallStream, side: Side) -> tuple[Choice, float]:
+        if call.call_id == "bad":
+            raise RuntimeError("on purpose")
+        return genuine(call, side)
+
+    monkeypatch.setattr(cascade, "_decide", decide)
+    engine, events = Engine(cascade), list[Event]()
+    instruction = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
+    for call_id in ("bad", "good"):
+        stream = engine.open(call_id, instruction, Past(), events.append)
+        engine.hear(stream, Chunk(call_id, "caller", 0, bytes(CHUNK_BYTES)), 1e12)
+    assert engine.step() == 2
+    decided = {event.call_id: event for event in events if isinstance(event, Decided)}
+    assert (decided["bad"].choice, decided["bad"].score) == (Choice.SILENT, 0.0)
+    assert decided["good"].score > 0.5
+    assert engine.books.failed == 1
+    assert "[bad] failed in a step" in caplog.text
