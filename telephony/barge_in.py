@@ -78,6 +78,7 @@ class Interruption:
         self._track = VoiceTrack(net)
         self._floor = NoiseFloor()
         self._echo = EchoEstimate()
+        self._answer = ""  # the id of what is said
         self._said = 0.0  # level of what was played last
         self._newest: deque[Frame] = deque(maxlen=_PRE_ROLL)
         self._open_for = 0  # Frames until the gate closes
@@ -89,13 +90,17 @@ class Interruption:
         """What was just written to the caller."""
         self._said = level(frame) if self.state is State.LISTENING else 0.0
 
-    def hear(self, frame: Frame, answering: bool, coming: bool = False) -> Verdict | None:
+    def hear(self, frame: Frame, answering: bool, coming: bool = False, answer: str = "") -> Verdict | None:
         """The caller's next Frame. `answering`: an answer is being said, or is paused. `coming`: one is on its way,
-        so that a caller who already speaks when it begins is known at once."""
+        so that a caller who already speaks when it begins is known at once. `answer`: the id of what is said, so that
+        an answer that follows another at once is known to be another."""
         loud = level(frame)
         echo = self._echo.hear(loud, self._said)
-        if answering != (self.state is not State.IDLE):
-            self._go(Happening.ANSWER_BEGAN if answering else Happening.ANSWER_ENDED)
+        if self.state is not State.IDLE and (not answering or answer != self._answer):
+            self._go(Happening.ANSWER_ENDED)
+        if self.state is State.IDLE and answering:
+            self._go(Happening.ANSWER_BEGAN)
+        self._answer = answer
         if answering or coming:
             windows = self._judge(frame, loud, echo)
         else:

@@ -132,6 +132,10 @@ class Playout:
             return self._wrote(None, SILENT_FRAME), self._close(answer, now, answer.written, interrupted=False)
         return self._wrote(None, SILENT_FRAME), []
 
+    def silence(self) -> Frame:
+        """20 ms to write while no answer is to begin or to go on."""
+        return self._wrote(None, SILENT_FRAME)
+
     def pause(self, flushed: int) -> None:
         """Stop writing; the last `flushed` samples were taken back from the leg and are to be said again."""
         self._paused = True

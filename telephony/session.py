@@ -256,8 +256,8 @@ class Session:
     def tick(self) -> None:
         """Hear every party, judge whether the caller interrupts, speak to every party, keep both sides."""
         self._perceived([track.hear() for track in self._tracks.values()])
-        self._judge()
-        said = self._speak()
+        interrupted = self._judge()
+        said = self._speak(interrupted)
         if self._recording is not None:
             self._recording.write(self._caller.heard, said)
         self._now += FRAME_SAMPLES
@@ -277,13 +277,14 @@ class Session:
                 )
                 self._parts.post(audio_stream(self.id), event)
 
-    def _judge(self) -> None:
-        """The caller speaks over an answer: pause it at once, and find out whether it was meant."""
+    def _judge(self) -> bool:
+        """The caller speaks over an answer: pause it at once, and find out whether it was meant. True: it was."""
         if self.state is not State.ANSWERING or self._caller.leg is None:
-            return
+            return False
         answer_id = self._playout.current
         coming = not self._playout.idle
-        match self._barge_in.hear(self._caller.heard, answering=answer_id is not None, coming=coming):
+        verdict = self._barge_in.hear(self._caller.heard, answer_id is not None, coming, answer_id or "")
+        match verdict:
             case Verdict.PAUSE if answer_id:
                 self._playout.pause(self._flush(self._caller.leg))
                 self._post(BargeIn(call_id=self.id, answer_id=answer_id, at_s=seconds(self._now)))
@@ -291,13 +292,18 @@ class Session:
                 self._post(*self._playout.resume(self._now))
             case Verdict.INTERRUPT if answer_id:
                 self._post(*self._playout.stop(answer_id, self._now, unplayed=0))
+        return verdict is Verdict.INTERRUPT
 
-    def _speak(self) -> Frame:
-        """Write to every leg. Returns what the recording has on its right."""
+    def _speak(self, interrupted: bool) -> Frame:
+        """Write to every leg. Returns what the recording has on its right. `interrupted`: just now; the next answer,
+        if one is here already, waits a Frame, so that whoever looks sees that this one has ended."""
         caller, agent = self._caller, self._tracks.get(Role.HUMAN_AGENT)
         match self.state:
             case State.ANSWERING if caller.leg and not caller.held:
-                frame, events = self._playout.next_frame(self._now, caller.leg.unplayed())
+                if interrupted:
+                    frame, events = self._playout.silence(), list[Event]()
+                else:
+                    frame, events = self._playout.next_frame(self._now, caller.leg.unplayed())
                 caller.say(frame)
                 self._barge_in.said(frame)
                 self._post(*events)

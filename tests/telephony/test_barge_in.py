@@ -138,6 +138,16 @@ def test_a_caller_who_speaks_already_when_the_answer_begins_is_heard_at_once(net
     assert path.hear(speech[found + 1], answering=True) is Verdict.PAUSE
 
 
+def test_an_answer_that_follows_an_interrupted_one_at_once_is_listened_to(net: SileroNet) -> None:
+    path = Interruption(net, AFTER_MS)
+    speech = iter(frames(over(spoken(5), 1.0, noise(5.0))))
+    while path.hear(next(speech), answering=True, answer="a1") is not Verdict.INTERRUPT:
+        pass
+    assert path.state is State.INTERRUPTED
+    path.hear(frames(noise(0.02))[0], answering=True, answer="a2")
+    assert path.state in (State.LISTENING, State.PAUSED)
+
+
 @given(st.lists(st.sampled_from(Happening), max_size=12))
 def test_an_illegal_happening_changes_nothing(happenings: list[Happening]) -> None:
     path = Interruption.__new__(Interruption)

@@ -268,6 +268,26 @@ async def test_a_caller_who_goes_on_speaking_ends_the_answer(house: House) -> No
     assert len(ended.heard_text) / len(" ".join(str(n) for n in range(100))) == pytest.approx(last / total, abs=0.03)
 
 
+async def test_the_next_answer_can_be_interrupted_too(house: House) -> None:
+    """It was there already when the first was interrupted, and begins one Frame after that one's end."""
+    sentence = spoken(5)
+    caller = MemoryLeg(Role.CALLER, frames(over(sentence, 1.0, over(sentence, 10.0, noise(16.0)))), DELAY)
+    call = house.call(Mode.ANSWER)
+    joined(call, caller)
+    for answer in ("a1", "a2"):
+        call.receive(speech(answer, spoken(30, first=4), "Hello there."))
+    house.tick(800)
+    told = [e for e in house.of(Event) if isinstance(e, PlayoutStarted | PlayoutEnded)]
+    assert [(type(e), e.answer_id) for e in told] == [
+        (PlayoutStarted, "a1"),
+        (PlayoutEnded, "a1"),
+        (PlayoutStarted, "a2"),
+        (PlayoutEnded, "a2"),
+    ]
+    assert all(e.interrupted for e in told if isinstance(e, PlayoutEnded))
+    assert round((told[2].at_s - told[1].at_s) / FRAME_S) == 1
+
+
 async def test_a_word_that_is_not_meant_lets_the_answer_go_on_where_it_was_heard(house: House) -> None:
     call, caller = await interrupted(house, load(DIGITS[2]), lambda: bool(house.of(PlayoutEnded)))
     assert [type(e) for e in house.of(Event) if isinstance(e, BargeIn | PlayoutResumed | PlayoutEnded)] == [
