@@ -49,6 +49,16 @@ class Written:
     after: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A call that is over: its prompts, when each was played on the phone's clock, and the transcript at hang-up."""
+
+    call_id: str
+    names: list[str]
+    played_s: tuple[float, ...]
+    live: list[dict[str, Any]]
+
+
 def find(recording: npt.NDArray[np.float32], prompt: npt.NDArray[np.float32], around_s: float) -> float:
     """Where in the recording (16 kHz) the prompt begins, in seconds; looked for near `around_s`."""
     first = max(0, int((around_s + SEARCH_S[0]) * SAMPLE_RATE))
@@ -69,8 +79,8 @@ def caller_of(recording: Path) -> npt.NDArray[np.float32]:
         return samples(file.readframes(file.getnframes())).reshape(-1, 2)[:, 0].copy()
 
 
-async def one_call(running: local.Running, names: list[str]) -> list[Written]:
-    """Say these prompts on one call; what was written of each. Raises OffhookError for a call that failed."""
+async def one_call(running: local.Running, names: list[str]) -> Heard:
+    """Say these prompts on one call, to its end. Raises OffhookError for a call that failed."""
     steps: list[dict[str, Any]] = [{"pause": LEAD_S}]
     for name in names:
         steps += [{"play": str(SOUNDS / f"{name}.wav")}, {"pause": PAUSE_S}]
@@ -79,19 +89,24 @@ async def one_call(running: local.Running, names: list[str]) -> list[Written]:
     if not end.completed:
         raise OffhookError(f"a call was not completed: {end.reason}")
     client = Client(running)
-    story = await asyncio.to_thread(client.calls, limit=50)
-    call_id = end.call_id or next(call["id"] for call in story if order.number in call["from"])
+    known = await asyncio.to_thread(client.calls, limit=50)
+    call_id = end.call_id or next(call["id"] for call in known if order.number in call["from"])
     live: dict[str, dict[str, Any]] = {}
     async for event in client.events(call_id):
         if event["type"] == "Uttered":
             said = event["utterance"]
             if said["revision"] >= live.get(said["id"], said)["revision"]:
                 live[said["id"]] = said
-    after = await asyncio.to_thread(client.wait_until_written, call_id, 600.0, wrapped_up=True)
-    if after["wrap_up"] != "done":
-        raise OffhookError(f"call {call_id}: wrap-up {after['wrap_up']}")
-    recording = caller_of(Path(running.data) / "recordings" / after["recording"]["path"])
-    return assign(names, end.started_s[1::2], recording, list(live.values()), after["utterances"])
+    return Heard(call_id, names, end.started_s[1::2], list(live.values()))
+
+
+async def wrapped_up(running: local.Running, heard: Heard) -> list[Written]:
+    """What was written on a call, once the job after it is done. Raises OffhookError if that failed."""
+    story = await asyncio.to_thread(Client(running).wait_until_written, heard.call_id, 1800.0, wrapped_up=True)
+    if story["wrap_up"] != "done":
+        raise OffhookError(f"call {heard.call_id}: wrap-up {story['wrap_up']}")
+    recording = caller_of(Path(running.data) / "recordings" / story["recording"]["path"])
+    return assign(heard.names, heard.played_s, recording, heard.live, story["utterances"])
 
 
 def assign(
@@ -159,7 +174,11 @@ async def run(running: local.Running, count: int, a_call: int, at_once: int) -> 
 
     async def in_turn(lot: list[str]) -> list[Written]:
         async with room:
-            return await one_call(running, lot)
+            heard = await one_call(running, lot)
+        texts = prompts()
+        pair = (" ".join(texts[name] for name in lot), text_of(sorted(heard.live, key=lambda u: float(u["start_s"]))))
+        print(f"call {heard.call_id}: live WER {100 * word_error_rate([pair]):.1f} %", flush=True)
+        return await wrapped_up(running, heard)
 
     async with asyncio.TaskGroup() as group:
         calls = [group.create_task(in_turn(lot)) for lot in lots]

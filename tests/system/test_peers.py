@@ -59,9 +59,11 @@ async def new_call(system: System, before: set[str]) -> str:
 
 async def shown(system: System, call_id: str) -> dict[str, Any]:
     """What `offhook show --json` says of a call once it is over and written."""
-    story = await asyncio.to_thread(system.client.wait_until_written, call_id)
-    if not story["utterances"]:  # on a machine that is behind, the last words come with the job after the call
-        await asyncio.to_thread(system.client.wait_until_written, call_id, 240.0, wrapped_up=True)
+    await asyncio.to_thread(system.client.wait_until_written, call_id)
+    for _ in range(200):  # the last words come after the end; then the agent says what is next
+        if (await asyncio.to_thread(system.client.call, call_id))["wrap_up"]:
+            break
+        await asyncio.sleep(0.1)
     done = await asyncio.to_thread(system.offhook, "show", call_id, "--json")
     story = json.loads(done.stdout)
     check_story(story, system)
