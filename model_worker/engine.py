@@ -56,6 +56,7 @@ class Books:
 class _Line:
     """Where a call's events go, and up to which Chunk each participant was decided by an earlier worker."""
 
+    stream: Stream
     post: Emit
     decided: dict[str, int]
 
@@ -140,7 +141,7 @@ class Engine:
                 post(event)
 
         stream = self.model.open(call_id, instruction, emit, past)
-        self._lines[call_id] = _Line(post, dict(past.decided))
+        self._lines[call_id] = _Line(stream, post, dict(past.decided))
         return stream
 
     def hear(self, stream: Stream, chunk: Chunk, deadline: float) -> bool:
@@ -178,7 +179,9 @@ class Engine:
         except Exception:
             # The call's boundary again: it is over either way.
             log.exception("the model failed to close call %s", stream.call_id)
-        self._lines.pop(stream.call_id, None)
+        line = self._lines.get(stream.call_id)
+        if line is not None and line.stream is stream:  # the call may have been opened again meanwhile
+            del self._lines[stream.call_id]
         then()
 
     # --- the thread -------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class HeldCall:
     uncertain: deque[tuple[str, Event]] = field(default_factory=lambda: deque(maxlen=UNCERTAIN_EVENTS))
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False
+    leaving: bool = False  # its Stream was handed back to the engine, to be closed
 
     @property
     def id(self) -> str:
@@ -233,7 +234,6 @@ class Worker:
         post = self._poster(call.id)
         call.stream = await asyncio.to_thread(self.engine.open, call.id, instruction, known.past(), post)
         if call.lost:
-            self.engine.close(call.stream, lambda: None, at_once=True)
             return False
         takeover = known.accepted_before
         call.answered = set(known.answers)
@@ -280,6 +280,7 @@ class Worker:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(closed.set)
 
+        call.leaving = True
         self.engine.close(call.stream, tell, at_once=call.lost)
         if call.lost:
             return
@@ -305,6 +306,8 @@ class Worker:
 
     def _drop(self, call: HeldCall) -> None:
         self.calls.pop(call.id, None)
+        if call.stream is not None and not call.leaving:
+            self.engine.close(call.stream, lambda: None, at_once=True)  # it was lost, or failed after it was opened
         self._follower.drop(call_stream(call.id))
         self._follower.drop(audio_stream(call.id))
         if self._speaker:

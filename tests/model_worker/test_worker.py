@@ -233,6 +233,34 @@ async def test_what_fails_at_one_message_ends_no_call(bus: Bus, caplog: pytest.L
     assert "[c1] failed at Answered" in caplog.text
 
 
+class Closing(EchoModel):
+    """Notes which calls were closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    def close(self, stream: Stream) -> None:
+        self.closed.append(stream.call_id)
+
+
+async def test_a_call_that_fails_after_its_stream_was_opened_closes_it(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, failures = Closing(), [RuntimeError("on purpose")]
+
+    def prepare_phrases(self: Worker, instruction: Instruction) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Worker, "_prepare_phrases", prepare_phrases)
+    async with working(bus, model=model):
+        assign(bus, "c1")
+        send(bus, "c1", range(2))
+        await until(lambda e: chunks_decided(e) == [0, 1], bus, call_stream("c1"))  # its lease lapsed to us again
+        assert model.closed == ["c1"]
+    assert "gave the call up" in caplog.text
+
+
 def say(seq: int, text: str, last: bool = False, answer: str = "a1") -> Say:
     return Say(call_id="c1", answer_id=answer, seq=seq, text=text, last=last)
 
