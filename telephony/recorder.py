@@ -29,6 +29,7 @@ CHANNELS = 2
 HEADER_BYTES = 44
 _SECOND = SAMPLE_RATE * SAMPLE_BYTES  # bytes a second of one channel
 _JOBS = 2_000  # waiting for the disk: some seconds of hundreds of calls
+CLOSE_S = 3.0  # a disk that takes longer must not keep back the end of the call
 
 
 def header(data_bytes: int) -> bytes:
@@ -85,12 +86,18 @@ class Recording:
             self._right[-size:] = bytes(size)
 
     async def close(self) -> Saved:
-        """Write the rest. The file is whole on the disk when this returns."""
+        """Write the rest. The file is whole on the disk when this returns, or the disk did not do it within CLOSE_S:
+        then it is not complete, and what is known to be in it counts. The writer goes on by itself."""
         if not self._failed and self._left:
             self._hand_over(len(self._left))
         done: Future[None] = Future()
         if self._recorder.submit(lambda: self._finish(done), urgent=True):
-            await asyncio.wrap_future(done)
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await asyncio.wrap_future(done)
+            except TimeoutError:
+                self._failed = True
+                log.error("the disk did not close the recording within %.0f s", CLOSE_S)
         path = self._path.relative_to(self._recorder.root).as_posix()
         return Saved(path, seconds(self._stored // (CHANNELS * SAMPLE_BYTES)), not self._failed)
 
@@ -127,6 +134,7 @@ class Recording:
             self._loop.call_soon_threadsafe(self._fail, reason)
 
     def _finish(self, done: Future[None]) -> None:
+        awaited = done.set_running_or_notify_cancel()
         try:
             if self._file is not None:
                 os.ftruncate(self._file, HEADER_BYTES + self._stored)  # half a second that a full disk cut short
@@ -135,7 +143,8 @@ class Recording:
         except OSError as error:
             log.error("closing the recording: %s", error)
         finally:
-            done.set_result(None)
+            if awaited:
+                done.set_result(None)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import wave
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from calls.events import (
     StopSaying,
 )
 from calls.model import Happening, Mode, Role, State
+from telephony import recorder
 from telephony.bridge import LegEvents, Offer
 from telephony.recorder import Recorder
 from telephony.session import AGENT_COMES, FAREWELL, Parts, Session
@@ -448,6 +450,33 @@ async def test_a_cancelled_call_says_how_it_ended(house: House) -> None:
         await house.life
     assert house.of(CallEnded)
     assert caller.hung_up
+
+
+async def test_a_disk_that_hangs_does_not_keep_back_the_calls_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "CLOSE_S", 0.05)
+    call = house.call(Mode.ANSWER)
+    joined(call, MemoryLeg(Role.CALLER))
+    house.tick(150)  # of which the writer is given two seconds
+    on_disk, hangs = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        on_disk.set()
+        hangs.wait()
+
+    house.recorder.submit(hang)
+    await asyncio.to_thread(on_disk.wait)
+    call.end(Happening.HUNG_UP, "done")
+    try:
+        assert (await house.over()).state is State.ENDED
+    finally:
+        hangs.set()
+    (saved,) = house.of(RecordingSaved)
+    assert isinstance(saved, RecordingSaved)
+    assert (saved.complete, saved.duration_s) == (False, 2.0)
+    house.recorder.close()
+    assert len(house.recorded()) == 150 * FRAME_SAMPLES, "the writer did it in the end"
 
 
 async def test_a_full_disk_is_noted_and_the_call_goes_on(house: House) -> None:
