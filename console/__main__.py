@@ -84,14 +84,16 @@ async def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=GRACE_S,
         )
     )
-    sender = asyncio.create_task(bus.outbox.run(), name="outbox")
     log.info("console on http%s://%s:%d", "s" if config.secure else "", settings.host, settings.port)
     try:
-        await server.serve()
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(bus.outbox.run(), name="outbox")
+            try:
+                await server.serve()
+            finally:
+                await bus.outbox.flush(1.0)
+                sender.cancel()
     finally:
-        await bus.outbox.flush(1.0)
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
         await bus.close()
         await store.close()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     MakeSpeaker = Callable[[Callable[[str, Speech], None]], Speaker | None]
 
+log = logging.getLogger("worker")
+
 
 def main() -> int:
     settings = Settings()
@@ -35,7 +37,10 @@ def main() -> int:
         return uvloop.run(_run(settings))
     except OffhookError as error:
         print(f"model worker: {error}", file=sys.stderr)
-        return 1
+    except Exception:
+        # The process boundary. Not an uncaught error: that would end by the way out that `__main__` avoids below.
+        log.exception("the model worker failed")
+    return 1
 
 
 def _bound_threads() -> None:
@@ -70,13 +75,15 @@ async def _run(settings: Settings) -> int:
         lapse_ms=settings.lease_ms,
         make_speaker=make_speaker,
     )
-    sender = asyncio.create_task(bus.outbox.run(), name="outbox")
     try:
-        await _prepare(bus, stop)
-        await worker.run(stop)
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(bus.outbox.run(), name="outbox")
+            try:
+                await _prepare(bus, stop)
+                await worker.run(stop)
+            finally:
+                sender.cancel()
     finally:
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
         await bus.close()
     return 0
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from calls.audio import CHUNK_S
 from calls.bus import Bus, Lease, Message
-from calls.errors import BusError
+from calls.errors import BusError, OffhookError
 from calls.events import (
     PREPARE,
     Answered,
@@ -52,6 +52,10 @@ BEAT_S = 1.0
 FULL_PAUSE_S = 0.5
 UNCERTAIN_EVENTS = 5_000  # kept while we do not know whether the call is still ours
 PHRASES = "phrases"  # Instruction.options: fixed phrases, one a line, to be synthesised before they are needed
+
+
+class ThreadDied(OffhookError):
+    """A thread that every call of this worker needs is gone."""
 
 
 @dataclass(slots=True)
@@ -101,7 +105,11 @@ class Outlet:
 
 
 class Worker:
-    """Serves up to `capacity` calls with one engine. `run` ends when `stop` is set; its leases are left to lapse."""
+    """Serves up to `capacity` calls with one engine. `run` ends when `stop` is set; its leases are left to lapse.
+
+    It raises ThreadDied (in a group) when the engine's or the speaker's thread has ended: nothing would be heard or
+    said any more while heartbeats and leases go on. The process must then end too, and its calls go to another.
+    """
 
     def __init__(
         self,
@@ -128,17 +136,17 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Claim and serve calls until `stop` is set. Returns within about a second; what was said is sent first."""
-        threads = [threading.Thread(target=self.engine.run, name="engine", daemon=True)]
+        died = asyncio.get_running_loop().create_future()
+        self._start("engine", self.engine.run, died)
         if self._speaker:
-            threads.append(threading.Thread(target=self._speaker.run, name="speaker", daemon=True))
-        for thread in threads:
-            thread.start()
+            self._start("speaker", self._speaker.run, died)
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [
                     tasks.create_task(self._claim(tasks), name="claim"),
                     tasks.create_task(self._follow(), name="follow"),
                     tasks.create_task(self._beat(), name="heartbeat"),
+                    tasks.create_task(_wait_for(died), name="threads"),
                 ]
                 await stop.wait()
                 self._stopping = True
@@ -151,10 +159,29 @@ class Worker:
                 for task in self._serving:
                     task.cancel()
         finally:
+            self._stopping = True
             self.engine.stop()
             if self._speaker:
                 self._speaker.close()
             await self.bus.outbox.flush(1.0)
+
+    def _start(self, name: str, work: Callable[[], None], died: asyncio.Future[None]) -> None:
+        """Run `work` in a thread; `died` hears of it if that ends before the worker does."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            if not died.done():
+                died.set_exception(ThreadDied(f"the {name} thread has ended"))
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("the %s thread failed", name)  # the process boundary: it ends for this
+            if not self._stopping and not loop.is_closed():
+                loop.call_soon_threadsafe(tell)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     # --- claiming ---------------------------------------------------------------------------------------------
 
@@ -431,3 +458,7 @@ class Worker:
             }
             await self.bus.beat("worker", self.name, info)
             await asyncio.sleep(BEAT_S)
+
+
+async def _wait_for(future: asyncio.Future[None]) -> None:
+    await future

@@ -372,6 +372,35 @@ async def test_kill_9_and_takeover(bus: Bus, bus_url: str) -> None:
     assert [a.takeover for a in of(story, CallAccepted)] == [False, True]
 
 
+BROKEN = """
+import runpy
+from {module} import {name}
+async def broken(self): raise RuntimeError("on purpose")
+{name}.run = {how}
+runpy.run_module("model_worker", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "how"),
+    [
+        ("model_worker.engine", "Engine", "lambda self: None"),
+        ("model_worker.engine", "Engine", "lambda self: 1 / 0"),
+        ("calls.bus", "Outbox", "broken"),
+    ],
+)
+async def test_a_worker_without_one_of_its_parts_ends(bus: Bus, bus_url: str, module: str, name: str, how: str) -> None:
+    environment = {**os.environ, "OFFHOOK_REDIS_URL": bus_url, "OFFHOOK_MODEL": "echo"}
+    code = BROKEN.format(module=module, name=name, how=how)
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment)
+    try:
+        assert await asyncio.wait_for(worker.wait(), 30) == 1
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+
+
 async def test_the_bus_is_killed_in_mid_call(own_valkey: EmbeddedValkey) -> None:
     bus = Bus(own_valkey.url)
     sender = asyncio.create_task(bus.outbox.run())
