@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0
 QUIET_S = 3.0  # a call that ended is read on until nothing came for so long: the worker's last utterances
 LINGER_S = 20.0  # but no longer than this
-ORPHAN_S = 120.0  # a call with no event for so long has lost its telephony process
+ORPHAN_S = 120.0  # a call with no event for so long, and no heartbeat of its telephony process, has lost that
 FORGOTTEN = 20_000  # ids of calls that are done with, kept so that a bus that went back in time is not believed
 
 T = TypeVar("T")
@@ -70,6 +70,7 @@ class Service:
         self._calls: dict[str, LiveCall] = {}
         self._done: dict[str, None] = {}
         self._assigned: set[str] = set()
+        self._reachable_since: float | None = None  # monotonic; None: the bus is away
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -104,7 +105,7 @@ class Service:
             await self.bus.beat(
                 "agent", self.name, {"calls": len(self._calls), "rows_waiting": waiting, "database": database}
             )
-            self._end_orphans()
+            await self._end_orphans()
             await asyncio.sleep(BEAT_S)
 
     # --- which calls there are -----------------------------------------------------------------------------------
@@ -212,21 +213,45 @@ class Service:
         for command in commands:
             self.bus.post(ev.call_stream(call.offered.call_id), command)
 
-    def _end_orphans(self) -> None:
-        """A telephony process that was killed never says how its calls ended."""
-        for call_id, call in self._calls.items():
-            if not call.ended and time.monotonic() - call.last_event > ORPHAN_S:
-                log.warning("no event for %.0f s: the call is lost", ORPHAN_S, extra={"call_id": call_id})
-                call.last_event = time.monotonic()
-                ended = ev.CallEnded(
-                    call_id=call_id,
-                    state=State.FAILED,
-                    reason="telephony was lost",
-                    ended_at=time.time(),
-                    duration_s=call.conversation.now_s,
-                )
-                self.bus.post(ev.call_stream(call_id), ended)
-                self.bus.post(ev.CALLS, ended)
+    async def _end_orphans(self) -> None:
+        """A telephony process that was killed never says how its calls ended.
+
+        Silence means nothing while the bus is away, so it is counted from when the bus was back; and a call whose
+        telephony process shows a heartbeat is in good hands, however quiet it is.
+        """
+        if not await self.bus.ping():
+            self._reachable_since = None
+            return
+        now = time.monotonic()
+        if self._reachable_since is None:
+            self._reachable_since = now
+        quiet_since = now - ORPHAN_S
+        if self._reachable_since > quiet_since:
+            return
+        silent = [call for call in self._calls.values() if not call.ended and call.last_event < quiet_since]
+        if silent:
+            try:
+                alive = set((await self.bus.services()).get("telephony", {}))
+            except BusError:
+                self._reachable_since = None
+                return
+            for call in silent:
+                if not call.ended and call.last_event < quiet_since and call.offered.instance not in alive:
+                    self._give_up(call)
+
+    def _give_up(self, call: LiveCall) -> None:
+        call_id = call.offered.call_id
+        log.warning("no event for %.0f s: the call is lost", ORPHAN_S, extra={"call_id": call_id})
+        call.last_event = time.monotonic()
+        ended = ev.CallEnded(
+            call_id=call_id,
+            state=State.FAILED,
+            reason="telephony was lost",
+            ended_at=time.time(),
+            duration_s=call.conversation.now_s,
+        )
+        self.bus.post(ev.call_stream(call_id), ended)
+        self.bus.post(ev.CALLS, ended)
 
     # --- the end of a call --------------------------------------------------------------------------------------------
 

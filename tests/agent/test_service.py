@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent import service as service_module
@@ -24,6 +25,7 @@ from calls import events as ev
 from calls.bus import Bus, Message
 from calls.model import Choice, Mode, State
 from calls.store import Store
+from offhook.servers import EmbeddedValkey
 from tests.agent.story import PARTICIPANTS, RULES, offered
 from tests.agent.test_conversation import REPLY
 
@@ -291,6 +293,49 @@ async def test_a_lost_telephony_process_ends_its_calls(
         monkeypatch.setattr(service_module, "ORPHAN_S", 0.2)
         story = await written(store, "c1", "none")
         assert (story["state"], story["reason"]) == ("failed", "telephony was lost")
+
+
+async def test_a_quiet_call_whose_telephony_process_beats_goes_on(
+    bus: Bus, bus_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "ORPHAN_S", 0.2)
+    await bus.beat("telephony", "t1", {}, ttl_s=60)
+    phone = Phone(bus, "c1")
+    phone.post(msgspec.structs.replace(offered(Mode.ANSWER, "c1", time.time()), instance="t1"), on_calls=True)
+    phone.answer()
+    async with running(bus_url, store):
+        await until(lambda: _has(phone, "say greeting 2"))
+        await asyncio.sleep(3.0)
+        assert not any(isinstance(event, ev.CallEnded) for event in await phone.events())
+        await bus.beat("telephony", "t1", {}, ttl_s=0.001)
+        assert (await written(store, "c1", "none"))["reason"] == "telephony was lost"
+
+
+async def test_an_outage_of_the_bus_makes_no_orphans(
+    own_valkey: EmbeddedValkey, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "ORPHAN_S", 3.0)
+    bus = Bus(own_valkey.url)
+    sender = asyncio.create_task(bus.outbox.run())
+    phone = Phone(bus, "c1")
+    async with running(own_valkey.url, store):
+        phone.ring()
+        phone.answer()
+        await until(lambda: _has(phone, "say greeting 2"))
+        await asyncio.sleep(1.5)  # the append-only file is written once a second
+        assert own_valkey.process is not None
+        own_valkey.process.kill()
+        own_valkey.process.wait()
+        await asyncio.sleep(4.5)
+        own_valkey.start()
+        phone.play("greeting")
+        await until(lambda: _has(phone, "answered greeting"))
+        assert not any(isinstance(event, ev.CallEnded) for event in await phone.events())
+        phone.hang_up(recorded=False)
+        assert (await written(store, "c1", "none"))["state"] == "ended"
+    sender.cancel()
+    await asyncio.gather(sender, return_exceptions=True)
+    await bus.close()
 
 
 async def test_killed_in_mid_call(bus: Bus, bus_url: str, store: Store, database_url: str) -> None:
