@@ -94,15 +94,16 @@ class BrowserOffer:
 
 
 def parse_ice_servers(setting: str) -> list[RTCIceServer]:
-    """ "stun:host:port, turn:user:password@host:port" -> aiortc's words."""
+    """ "stun:host:port, turn:user:password@host:port" -> aiortc's words. Raises OffhookError, which does not repeat the
+    entry: it may hold a password."""
     servers = []
-    for entry in filter(None, (part.strip() for part in setting.split(","))):
+    for number, entry in enumerate(filter(None, (part.strip() for part in setting.split(","))), start=1):
         scheme, _, rest = entry.partition(":")
         credentials, at, host = rest.rpartition("@")
         user, _, password = credentials.partition(":")
         if scheme not in ("stun", "stuns", "turn", "turns") or not host:
             raise OffhookError(
-                f"OFFHOOK_ICE_SERVERS: {entry!r} is not stun:host[:port] or turn:user:password@host[:port]"
+                f"OFFHOOK_ICE_SERVERS: entry {number} is not stun:host[:port] or turn:user:password@host[:port]"
             )
         if at:
             servers.append(RTCIceServer(f"{scheme}:{host}", username=user, credential=password))

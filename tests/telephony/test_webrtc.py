@@ -226,6 +226,10 @@ def test_ice_servers() -> None:
     assert parse_ice_servers("") == []
     with pytest.raises(OffhookError, match="ICE_SERVERS"):
         parse_ice_servers("http://stun.example.com")
+    for wrong in ("stun:a, tunr:me:secret@turn.example.com", "turn:me:secret@", "turn:me:x,secret@turn.example.com"):
+        with pytest.raises(OffhookError, match="entry 2" if "," in wrong else "entry 1") as failed:
+            parse_ice_servers(wrong)
+        assert "secret" not in str(failed.value)
 
 
 async def test_what_is_written_faster_than_it_is_sent_is_bounded() -> None:
