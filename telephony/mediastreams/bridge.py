@@ -65,7 +65,7 @@ class MediaStreamsBridge:
         self._gateway: Gateway | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._streams: set[MediaStream] = set()
-        self._strangers = 0
+        self._strangers: dict[asyncio.Timeout, None] = {}  # how long each may stay one; the oldest first
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -139,21 +139,18 @@ class MediaStreamsBridge:
         return await self._stream(request, TELNYX)
 
     async def _stream(self, request: web.Request, dialect: Dialect) -> web.WebSocketResponse:
-        if self._strangers >= MAX_STRANGERS or not self.ready:
-            raise web.HTTPServiceUnavailable(text="too many streams are opening")
+        if not self.ready:
+            raise web.HTTPServiceUnavailable(text="not ready")
         socket = web.WebSocketResponse(
             max_msg_size=MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False, timeout=CLOSE_S
         )
         await socket.prepare(request)
-        self._strangers += 1
         try:
             start, admission = await self._identify(socket, dialect)
         except (ProtocolError, TokenError) as error:
             log.warning("a media stream from %s was turned away: %s", request.remote, error)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode("ascii", "replace")[:120])
             return socket
-        finally:
-            self._strangers -= 1
         stream = MediaStream(socket, dialect, start, admission, self._config.silence_timeout_s)
         self._streams.add(stream)
         try:
@@ -163,9 +160,17 @@ class MediaStreamsBridge:
         return socket
 
     async def _identify(self, socket: web.WebSocketResponse, dialect: Dialect) -> tuple[Start, Admission]:
-        """The first messages must be `connected` and a `start` with a valid token, and soon."""
+        """The first messages must be `connected` and a `start` with a valid token, and soon; sooner when others wait:
+        who opens sockets and says nothing must not keep Twilio out."""
+        now = asyncio.get_running_loop().time()
+        if len(self._strangers) >= MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.reschedule(now)
+        limit = asyncio.timeout_at(now + START_WAIT_S)
         try:
-            async with asyncio.timeout(START_WAIT_S):
+            async with limit:
+                self._strangers[limit] = None
                 while True:
                     message = await socket.receive()
                     if message.type is not WSMsgType.TEXT:
@@ -177,6 +182,8 @@ class MediaStreamsBridge:
                         raise ProtocolError("media before start")
         except TimeoutError:
             raise ProtocolError("no start message in time") from None
+        finally:
+            self._strangers.pop(limit, None)
 
 
 class MediaStream:

@@ -7,7 +7,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -20,6 +20,7 @@ from calls.model import Mode, Role
 from offhook.phone.mediastreams import place_call
 from offhook.phone.script import HangUp, Pause, Play, Script
 from telephony.bridge import Refused
+from telephony.mediastreams import bridge as bridge_module
 from telephony.mediastreams.bridge import MAX_FAULTS, MediaStreamsBridge, MediaStreamsConfig
 from telephony.mediastreams.tokens import TOKEN_S, Admission, Admissions, TokenError
 from telephony.mediastreams.webhook import public_url, stream_url
@@ -335,6 +336,20 @@ async def test_without_a_token_the_stream_is_closed(first: Any) -> None:
         async with http.ws_connect(base + "/twilio/stream") as socket:
             await socket.send_bytes(b"\x00\x01")
             assert await close_code(socket) == 1008
+
+
+async def test_sockets_that_say_nothing_do_not_keep_a_call_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_module, "MAX_STRANGERS", 3)
+    gateway = ToneGateway()
+    async with serving(gateway, bridge()) as base, aiohttp.ClientSession() as http, AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(http.ws_connect(base + "/twilio/stream")) for _ in range(4)]
+        assert await close_code(idle[0]) == 1008
+        async with streaming(base) as socket:
+            await until(lambda: bool(gateway.calls) and gateway.calls[0].ticks > 2)
+            assert await close_code(idle[1]) == 1008
+            await socket.send_json({"event": "stop", "streamSid": "MZ1"})
+            await gateway.calls[0].over.wait()
+        assert [socket.closed for socket in idle] == [True, True, False, False]
 
 
 async def test_a_token_cannot_be_used_twice() -> None:
