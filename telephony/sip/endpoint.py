@@ -338,11 +338,13 @@ class Endpoint:
         if not interval:
             return []
         overdue = now + interval - min(32.0, interval / 3)
-        self.transactions.at(overdue, partial(self._overdue, dialog, dialog.refreshes))
+        self.transactions.at(overdue, partial(self._overdue, dialog.key, dialog.refreshes))
         return [("Session-Expires", f"{interval};refresher=uac"), ("Require", "timer")]
 
-    def _overdue(self, dialog: Dialog, refreshes: int, now: float) -> None:
-        if dialog.refreshes == refreshes and dialog.phase is Phase.TALKING:
+    def _overdue(self, key: tuple[str, str, str], refreshes: int, now: float) -> None:
+        """By its key: the timers of a call that has long ended must not keep its Dialog."""
+        dialog = self._dialogs.get(key)
+        if dialog is not None and dialog.refreshes == refreshes and dialog.phase is Phase.TALKING:
             dialog.step(Step.HANG_UP)
             self._bye(dialog, now)
             self.events.append(Over(dialog, "the party did not refresh its session", lost=True))

@@ -6,6 +6,7 @@ from telephony.sip.dialog import Hop
 from telephony.sip.message import Address, Headers, Request, SipError, Via
 
 MIN_SESSION_S = 90  # RFC 4028, 4
+MAX_SESSION_S = 1800  # what it recommends; who asks for more is to refresh as often as this
 REASONS = {
     100: "Trying", 180: "Ringing", 200: "OK", 400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed",
     414: "Request-URI Too Long", 415: "Unsupported Media Type", 416: "Unsupported URI Scheme", 420: "Bad Extension",
@@ -61,7 +62,8 @@ def info_digit(request: Request) -> str:
 
 def session_interval(request: Request) -> int:
     """The seconds within which the party will refresh its session, 0 if it does not (RFC 4028, 9). A party that wants
-    us to refresh gets no session timer: that is its right to ask for and ours to leave out. Raises SipError 422."""
+    us to refresh, or less often than every MAX_SESSION_S at all events (Min-SE), gets no session timer: that is its
+    right to ask for and ours to leave out. Raises SipError 422."""
     headers = request.headers
     if "timer" not in headers.listed("Supported") + headers.listed("Require"):
         return 0
@@ -71,4 +73,7 @@ def session_interval(request: Request) -> int:
         return 0
     if int(value) < MIN_SESSION_S:
         raise SipError("the session interval is too small", 422)
-    return int(value)
+    least = headers.get("Min-SE").partition(";")[0].strip()
+    if least.isdigit() and (len(least) > 6 or int(least) > MAX_SESSION_S):
+        return 0
+    return min(int(value), MAX_SESSION_S)

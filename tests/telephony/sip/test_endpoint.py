@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 
 import pytest
@@ -189,6 +190,31 @@ def test_a_session_that_is_not_refreshed_ends() -> None:
     event = peer.endpoint.events.popleft()
     assert isinstance(event, Over)
     assert event.lost
+
+
+def test_a_long_session_timer_is_cut_short_and_does_not_keep_a_dead_call() -> None:
+    peer = Peer()
+    dialog = peer.invited(("Session-Expires", "999999"), ("Supported", "timer"))
+    peer.endpoint.answer(dialog, sdp(5000), 0.0)
+    (answer,) = peer.out()
+    assert answer.headers.get("Session-Expires") == "1800;refresher=uac"
+    peer.acked(dialog)
+    peer.endpoint.hang_up(dialog, 1.0)
+    peer.run(100.0)  # the transactions are over; the session's timer is not
+    peer.endpoint.events.clear()
+    tag = dialog.tag
+    del dialog, answer
+    gc.collect()
+    assert not [found for found in gc.get_objects() if type(found) is Dialog and found.tag == tag]
+    assert peer.endpoint.transactions.next_timer() is not None
+
+
+def test_a_party_that_will_refresh_less_often_than_we_want_gets_no_session_timer() -> None:
+    peer = Peer()
+    dialog = peer.invited(("Session-Expires", "7200"), ("Min-SE", "3600"), ("Supported", "timer"))
+    peer.endpoint.answer(dialog, sdp(5000), 0.0)
+    (answer,) = peer.out()
+    assert "Session-Expires" not in answer.headers
 
 
 def test_session_timers_that_we_leave_out_or_refuse() -> None:
