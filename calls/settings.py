@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     rtp_ports: str = Field("20000-21999", pattern=r"^\d+-\d+$")
     rtp_timeout_s: float = Field(20.0, gt=0, description="a call with no RTP for so long is ended as lost")
     sip_registrar: str = Field("", description='register here, e.g. "sip:100:secret@pbx.example.com"')
+    sip_public_host: str = Field("", description="the address to tell peers behind port forwarding; empty: our own")
     sip_trusted: str = Field(
         "127.0.0.0/8,::1/128", description="networks whose phones may be the human agent of a call they do not name"
     )

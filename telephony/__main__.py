@@ -111,6 +111,7 @@ def bridges(settings: Settings) -> tuple[Bridge, ...]:
         2 * settings.max_calls + SPARE_LEGS,  # an assist call has two; when all lines are busy the gateway says so
         settings.rtp_timeout_s,
         settings.sip_registrar,
+        public_host=settings.sip_public_host,
         trusted=settings.sip_trusted,
     )
     media_streams = MediaStreamsBridge(

@@ -33,6 +33,7 @@ from offhook.phone.sip import place_call
 from offhook.servers import free_port
 from telephony.__main__ import SPARE_LEGS, bridges
 from telephony.sip.bridge import SipBridge
+from telephony.sip.dialog import Hop
 from tests.telephony.sounds import spoken
 
 pytestmark = pytest.mark.timeout(60)
@@ -135,6 +136,13 @@ def test_sip_has_legs_for_every_call_and_some_who_ask() -> None:
     sip, _ = bridges(Settings(max_calls=5, secret="secret", twilio_auth_token="token"))
     assert isinstance(sip, SipBridge)
     assert sip._endpoint._max == 2 * 5 + SPARE_LEGS
+
+
+def test_sip_tells_its_public_address() -> None:
+    sip, _ = bridges(Settings(sip_public_host="198.51.100.7", secret="secret", twilio_auth_token="token"))
+    assert isinstance(sip, SipBridge)
+    assert sip._sockets.local_host("192.0.2.1") == "198.51.100.7"
+    assert sip._contact(Hop("udp", "192.0.2.1", 5060)) == "198.51.100.7:5060"
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line(process: Process, bus: Bus) -> None:
