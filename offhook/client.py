@@ -61,9 +61,11 @@ class Client:
                 story = self.call(call_id)
             except ApiError:
                 story = {}
-            over = story.get("state") in OVER and (story.get("recording") or story["state"] != "ended")
-            if over and (not wrapped_up or story["wrap_up"].startswith(("done", "failed"))):
-                return story
+            if story.get("state") in OVER:
+                # "" until the last row is written: the last words of a busy worker come after the hang-up.
+                step = story["wrap_up"]
+                if story["state"] != "ended" or (step.startswith(("done", "failed", "none")) if wrapped_up else step):
+                    return story
             time.sleep(0.2)
         if story:
             return story
