@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
 
 import uvloop
@@ -30,7 +32,8 @@ async def serve(settings: Settings) -> None:
         hint_min_score=settings.hint_min_score,
     )
     cards = knowledge.Knowledge(settings.knowledge or knowledge.GARAGE)
-    service = Service(bus, store, cards, rules, jobs.enqueue, name=str(os.getpid()))
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    service = Service(bus, store, cards, rules, jobs.enqueue, name=name)
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,15 +49,17 @@ async def serve(settings: Settings) -> None:
 def main() -> int:
     settings = Settings()
     setup(settings.log_level, "agent")
+    status = 0
     try:
         for name in ("redis_url", "database_url"):
             if not getattr(settings, name):
                 raise SettingsError(f"OFFHOOK_{name.upper()} is not set; `offhook up` sets it for you")
         uvloop.run(serve(settings))
-    except OffhookError as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    except* OffhookError as errors:
+        for error in errors.exceptions:
+            log.error("%s", error)
+        status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the stream had when the reading began, commands are only noted, then those are p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from agent.knowledge import Knowledge
 from agent.scribe import CallRows, Scribe
 from calls import events as ev
 from calls.bus import FROM_START, Bus, Follower, Message
-from calls.errors import BusError, StoreError
+from calls.errors import BusError, OffhookError, StoreError
 from calls.log import for_call
 from calls.model import Mode, State
 from calls.store import Store
@@ -34,10 +35,17 @@ LINGER_S = 20.0  # but no longer than this
 ORPHAN_S = 120.0  # a call with no event for so long, and no heartbeat of its telephony process, has lost that
 FORGOTTEN = 20_000  # ids of calls that are done with, kept so that a bus that went back in time is not believed
 
+ROLE = "agent"
+LEAD_MS = 1500  # an agent service silent for so long is replaced; also how long a restart after a kill waits
+
 T = TypeVar("T")
 
 Enqueue = Callable[[str, str], Awaitable[None]]
 """Queue the job after a call: (call id, tenant). Raises OSError when the queue cannot be reached."""
+
+
+class Superseded(OffhookError):
+    """Another agent service is the active one now."""
 
 
 @dataclass(slots=True)
@@ -74,8 +82,11 @@ class Service:
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
-        """Serve until cancelled; the rows that wait are then given a moment to be written."""
+        """Wait until no other agent service is active, then serve until cancelled; the rows that wait are then given
+        a moment to be written. Raises Superseded (in a group) when another one became active, because the bus was away
+        or we were frozen for longer than LEAD_MS."""
         cards = self.knowledge.cards()  # an error in them is better known now than at the first call
+        await self._stand_by()
         self.bus.post(
             ev.PREPARE, ev.Prepare(call_id="", instruction=policy.instruct(Mode.ANSWER, (), cards, self.rules))
         )
@@ -84,10 +95,32 @@ class Service:
                 self._tasks.create_task(self.bus.outbox.run(), name="outbox")
                 self._tasks.create_task(self.scribe.run(), name="scribe")
                 self._tasks.create_task(self._beat(), name="heartbeat")
+                self._tasks.create_task(self._stay_active(), name="lead")
                 await self._begin()
                 await self._follow()
         finally:
             await self._last_words()
+            with contextlib.suppress(BusError):
+                await self.bus.resign(ROLE, self.name)
+
+    async def _stand_by(self) -> None:
+        """Two that converse would say everything twice: one is active, others wait for its place."""
+        told = False
+        while not await _patiently(lambda: self.bus.lead(ROLE, self.name, LEAD_MS), BusError):
+            if not told:
+                log.info("another agent service is active: standing by")
+                told = True
+            await asyncio.sleep(LEAD_MS / 5000)
+
+    async def _stay_active(self) -> None:
+        while True:
+            await asyncio.sleep(LEAD_MS / 5000)
+            try:
+                active = await self.bus.lead(ROLE, self.name, LEAD_MS)
+            except BusError:
+                continue  # nobody else can become active either
+            if not active:
+                raise Superseded("another agent service has become active")
 
     async def _last_words(self) -> None:
         outbox = asyncio.create_task(self.bus.outbox.run())

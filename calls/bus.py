@@ -59,6 +59,16 @@ redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
 return 1
 """
+_LEAD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RESIGN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
 
 
 async def _cancellable(call: Awaitable[T]) -> T:
@@ -379,6 +389,22 @@ class Bus:
             raise BusError(f"cannot reach the bus at {self.url}: {error}") from error
         return found
 
+    # --- one leader ----------------------------------------------------------------------------------------------
+
+    async def lead(self, role: str, who: str, ttl_ms: int) -> bool:
+        """Become, or stay, the one process in `role` for the next `ttl_ms`. False: another one is. Raises BusError."""
+        return await self._run(_LEAD, f"leader:{role}", who, str(ttl_ms))
+
+    async def resign(self, role: str, who: str) -> bool:
+        """Leave `role` to the next one at once. False: it was not ours. Raises BusError."""
+        return await self._run(_RESIGN, f"leader:{role}", who)
+
+    async def _run(self, script: str, name: str, *arguments: str) -> bool:
+        try:
+            return bool(await _cancellable(self._client.eval(script, 1, PREFIX + name, *arguments)))
+        except (*OUTAGE, RedisError) as error:
+            raise BusError(f"cannot hold {name}: {error}") from error
+
     # --- leases --------------------------------------------------------------------------------------------------
 
     async def prepare_work(self) -> None:
@@ -433,10 +459,7 @@ class Bus:
         return await self._own(_RELEASE, worker, position)
 
     async def _own(self, script: str, worker: str, position: str) -> bool:
-        try:
-            return bool(await _cancellable(self._client.eval(script, 1, PREFIX + WORK, GROUP, worker, position)))
-        except (*OUTAGE, RedisError) as error:
-            raise BusError(f"cannot hold the lease {position}: {error}") from error
+        return await self._run(script, WORK, GROUP, worker, position)
 
 
 __all__ = ["CALLS", "FROM_START", "WORK", "Bus", "Follower", "Lease", "Message", "Outbox"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running(bus_url: str, store: Store) -> AsyncIterator[tuple[Service, list[str]]]:
+async def running(bus_url: str, store: Store, name: str = "agent") -> AsyncIterator[tuple[Service, list[str]]]:
     """A service with a bus of its own; the list holds the calls whose wrap-up it queued."""
     bus = Bus(bus_url)
     queued: list[str] = []
@@ -44,7 +44,7 @@ async def running(bus_url: str, store: Store) -> AsyncIterator[tuple[Service, li
     async def enqueue(call_id: str, tenant: str) -> None:
         queued.append(call_id)
 
-    service = Service(bus, store, Knowledge(GARAGE), RULES, enqueue)
+    service = Service(bus, store, Knowledge(GARAGE), RULES, enqueue, name)
     task = asyncio.create_task(service.run())
     try:
         yield service, queued
@@ -336,6 +336,35 @@ async def test_an_outage_of_the_bus_makes_no_orphans(
     sender.cancel()
     await asyncio.gather(sender, return_exceptions=True)
     await bus.close()
+
+
+async def test_a_second_service_waits_for_its_turn(bus: Bus, bus_url: str, store: Store) -> None:
+    phone = Phone(bus, "c1")
+    async with AsyncExitStack() as second:
+        async with running(bus_url, store, "one"):
+            await until(lambda: bus.read(ev.PREPARE))
+            await second.enter_async_context(running(bus_url, store, "two"))
+            phone.ring()
+            phone.answer()
+            await until(lambda: _has(phone, "say greeting 2"))
+            await asyncio.sleep(0.5)
+            assert list((await bus.services())["agent"]) == ["one"]
+        phone.play("greeting")
+        await until(lambda: _has(phone, "answered greeting"))
+        assert await bus.lead(service_module.ROLE, "two", 60_000)
+    commands = await phone.commands()
+    assert len(commands) == len(set(commands))
+    assert len(await bus.read(ev.WORK)) == 1
+
+
+async def test_a_service_that_was_superseded_ends(bus: Bus, bus_url: str, store: Store) -> None:
+    service = Service(bus, store, Knowledge(GARAGE), RULES, lambda call_id, tenant: asyncio.sleep(0), "one")
+    task = asyncio.create_task(service.run())
+    await until(lambda: bus.read(ev.PREPARE))
+    await bus._client.set("offhook:leader:agent", "two")
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(task, 10)
+    assert raised.group_contains(service_module.Superseded)
 
 
 async def test_killed_in_mid_call(bus: Bus, bus_url: str, store: Store, database_url: str) -> None:

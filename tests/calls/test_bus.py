@@ -131,3 +131,15 @@ async def test_heartbeats_are_seen_and_lapse(bus: Bus) -> None:
     assert (await bus.services())["worker"]["w1"]["room"] == "3"
     await asyncio.sleep(0.3)
     assert await bus.services() == {}
+
+
+async def test_one_leads_and_the_next_follows_when_it_is_gone(bus: Bus) -> None:
+    assert await bus.lead("agent", "one", 60_000)
+    assert await bus.lead("agent", "one", 60_000)
+    assert not await bus.lead("agent", "two", 60_000)
+    assert not await bus.resign("agent", "two")
+    assert await bus.resign("agent", "one")
+    assert await bus.lead("agent", "two", 50)
+    await asyncio.sleep(0.1)
+    assert await bus.lead("agent", "one", 60_000), "two has not renewed"
+    assert await bus.lead("another role", "two", 60_000)
