@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from calls.audio import Frame
-
 T = TypeVar("T")
 
 _SHRINK_TICKS = 25  # half a second: the delay must have been too long for so long before speech is left out
@@ -202,8 +200,3 @@ class JitterBuffer(Generic[T]):
         else:
             self.counts.played += 1
         return frame
-
-
-def quiet_first(is_quiet: Callable[[Frame], bool]) -> JitterBuffer[Frame]:
-    """The buffer of a leg that holds PCM: quiet Frames are the ones to leave out."""
-    return JitterBuffer(expendable=is_quiet)

@@ -114,10 +114,6 @@ class Response:
     headers: Headers
     body: bytes = b""
 
-    @property
-    def cseq_method(self) -> str:
-        return self.headers.get("CSeq").split()[-1]
-
     def __bytes__(self) -> bytes:
         return _render(f"SIP/2.0 {self.status} {self.reason}", self.headers, self.body)
 
