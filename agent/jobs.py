@@ -2,8 +2,9 @@
 
 The task is thin: it runs `python -m model_worker.offline` as a process of its own, at low priority, and stores what
 that prints. It may run any number of times with the same result: utterance ids come from their place in the call, and
-a call that is done is left alone. A worker that is killed in mid-job is asked again: its message was not acknowledged,
-and a worker that starts queues what the database says is unfinished.
+a call that is done, or that another worker has claimed in the database, is left alone. A worker that is killed in
+mid-job is asked again: its message was not acknowledged, and a worker that starts queues what the database says is
+unfinished. Only where the database restarts in mid-job can two workers do the same job, with the same result.
 
 The app is configured when it is first used, from the settings; importing this module reads nothing.
 """
@@ -28,7 +29,7 @@ from kombu.exceptions import OperationalError
 from calls.errors import NotFound, OffhookError, StoreError
 from calls.log import for_call
 from calls.settings import Settings
-from calls.store import Row, Store
+from calls.store import Row, Store, main_recording
 
 log = logging.getLogger(__name__)
 
@@ -85,25 +86,33 @@ def wrap_up(self: Task, call_id: str, tenant: str) -> None:
 
 
 async def refine(call_id: str, tenant: str, settings: Settings, give_up: bool = False) -> None:
-    """Transcribe, summarise and store one call, unless that is done. Raises NotFound, StoreError, JobFailed; with
-    `give_up` a JobFailed is also written on the call."""
+    """Transcribe, summarise and store one call, unless that is done, or being done elsewhere. Raises NotFound,
+    StoreError, JobFailed; with `give_up` a JobFailed is also written on the call."""
     store = Store(settings.database_url)
     try:
-        story = await store.call(call_id, tenant)
-        if story["wrap_up"] == "done":
-            return
-        await store.refine(call_id, tenant, [], {"wrap_up": "running"})
-        try:
-            result = await _transcribe(story, settings)
-        except JobFailed as error:
-            if give_up:
-                await store.refine(call_id, tenant, [], {"wrap_up": f"failed: {error}"})
-            raise
-        outcome = {"summary": result["summary"], "disposition": result["disposition"], "wrap_up": "done"}
-        await store.refine(call_id, tenant, _rows(call_id, tenant, result["utterances"]), outcome)
-        log.info("wrapped up: %d utterances, %s", len(result["utterances"]), result["disposition"])
+        async with store.claim(call_id) as ours:
+            if ours:
+                await _refine(store, call_id, tenant, settings, give_up)
+            else:
+                log.info("another worker is at it")
     finally:
         await store.close()
+
+
+async def _refine(store: Store, call_id: str, tenant: str, settings: Settings, give_up: bool) -> None:
+    story = await store.call(call_id, tenant)
+    if story["wrap_up"] == "done":
+        return
+    await store.refine(call_id, tenant, [], {"wrap_up": "running"})
+    try:
+        result = await _transcribe(story, settings)
+    except JobFailed as error:
+        if give_up:
+            await store.refine(call_id, tenant, [], {"wrap_up": f"failed: {error}"})
+        raise
+    outcome = {"summary": result["summary"], "disposition": result["disposition"], "wrap_up": "done"}
+    await store.refine(call_id, tenant, _rows(call_id, tenant, result["utterances"]), outcome)
+    log.info("wrapped up: %d utterances, %s", len(result["utterances"]), result["disposition"])
 
 
 def _rows(call_id: str, tenant: str, utterances: list[dict[str, Any]]) -> list[Row]:
@@ -122,9 +131,10 @@ def _rows(call_id: str, tenant: str, utterances: list[dict[str, Any]]) -> list[R
 
 async def _transcribe(story: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """Run the offline transcriber on the call's recording."""
-    if not story["recordings"]:
+    recording = main_recording(story["recordings"])
+    if recording is None:
         raise JobFailed("the call has no recording")
-    path = settings.recordings / story["recordings"][0]["path"]
+    path = settings.recordings / recording["path"]
     # The recording's channels: the caller left, the agent right. What a voice agent said is known without listening.
     heard = [row["id"] for row in story["participants"] if row["role"] in ("caller", "human_agent")]
     known = {"answers": [{"id": row["id"], "at_s": row["at_s"], "text": row["heard_text"]} for row in story["answers"]]}
@@ -183,7 +193,8 @@ async def enqueue(call_id: str, tenant: str) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def queue_unfinished(**_: Any) -> None:
-    """A worker starts: whatever an earlier one left undone is queued again. A job that comes twice is done once."""
+    """A worker starts: whatever is unfinished is queued again. A job that another worker is still at is not begun
+    again, since that one has claimed it."""
 
     async def unfinished() -> list[tuple[str, str]]:
         store = Store(Settings().database_url)

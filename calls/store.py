@@ -6,7 +6,8 @@ and read as plain dicts. Every row has a tenant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -165,6 +166,11 @@ _ORDER = {
 Row = dict[str, Any]
 
 
+def main_recording(recordings: Sequence[Row]) -> Row | None:
+    """Of a call's recordings the one to play and to transcribe: complete before broken off, then the longest."""
+    return max(recordings, key=lambda row: (row["complete"], row["duration_s"]), default=None)
+
+
 class Store:
     """One process's handle on the database. Methods raise StoreError when it is away: try again."""
 
@@ -206,6 +212,28 @@ class Store:
                 await connection.execute(sa.update(calls).where(this).values(**call_row))
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"database: {_first_line(error)}") from error
+
+    @asynccontextmanager
+    async def claim(self, call_id: str) -> AsyncIterator[bool]:
+        """Claim the job after a call while the context lasts. False: another process has it now.
+
+        An advisory lock of a connection of its own, so that a process that was killed holds nothing. When the database
+        restarts meanwhile, the claim is lost without a word. Raises StoreError when it cannot be reached at first.
+        """
+        lock = sa.select(sa.func.pg_try_advisory_lock(sa.func.hashtextextended(call_id, 0)))
+        connection = self.engine.connect()
+        try:
+            try:
+                await connection.start()
+                await connection.execution_options(isolation_level="AUTOCOMMIT")  # no transaction lasts for the job
+                ours = bool(await connection.scalar(lock))
+            except (SQLAlchemyError, OSError) as error:
+                raise StoreError(f"database: {_first_line(error)}") from error
+            yield ours
+        finally:
+            with suppress(SQLAlchemyError, OSError):
+                await connection.invalidate()  # closed and not pooled: the lock ends with it
+                await connection.close()
 
     async def wrap_ups(self, call_ids: Sequence[str]) -> dict[str, str]:
         """How far the job after each call is (`calls.wrap_up`), of every tenant; calls without a row are left out."""

@@ -24,6 +24,7 @@ from calls.events import (
     Uttered,
 )
 from calls.model import LIVE_STATE, Answer, Choice, Decision, Hint, State, Utterance
+from calls.store import main_recording
 from calls.trace import unpack
 
 Story = dict[str, Any]
@@ -62,7 +63,7 @@ def from_rows(rows: dict[str, Any]) -> Story:
     """What `Store.call` gave, as the API's call."""
     brief = brief_from_row(rows)
     del brief["offered_at"], brief["headline"]
-    recordings = rows["recordings"]
+    recording = main_recording(rows["recordings"])
     return {
         **brief,
         "participants": [{"id": p["id"], "role": p["role"]} for p in rows["participants"]],
@@ -70,7 +71,7 @@ def from_rows(rows: dict[str, Any]) -> Story:
         "decisions": count(decisions_from_rows(rows)),
         "hints": [_pick(row, _HINT) for row in rows["hints"]],
         "answers": [_pick(row, _ANSWER) for row in rows["answers"]],
-        "recording": _pick(recordings[-1], _RECORDING) if recordings else None,
+        "recording": _pick(recording, _RECORDING) if recording else None,
         "notices": [_pick(row, _NOTICE) for row in rows["notices"]],
     }
 
@@ -170,7 +171,8 @@ class LiveStory:
             case Answered(answer=answer):
                 self._answers[answer.id] = answer
             case RecordingSaved() as event:
-                self._recording = {key: getattr(event, key) for key in _RECORDING}
+                recording = {key: getattr(event, key) for key in _RECORDING}
+                self._recording = main_recording([recording, *([self._recording] if self._recording else [])])
             case Notice() as event:
                 self._notices[event.kind, event.text, event.at_s] = None
 

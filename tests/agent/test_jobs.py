@@ -201,6 +201,24 @@ async def test_done_is_done(ended: str, store: Store, stand_in: Path, database_u
     assert (await store.call(CALL))["summary"] == "As it was."
 
 
+async def test_a_job_that_comes_twice_is_done_once(
+    ended: str, store: Store, stand_in: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(stand_in / "path"))
+    monkeypatch.chdir(stand_in)
+    (stand_in / "hold").touch()
+    settings = Settings(database_url=database_url, data=stand_in)
+    first = asyncio.create_task(jobs.refine(CALL, "default", settings))
+    await until(lambda: runs(stand_in))
+    await jobs.refine(CALL, "default", settings)
+    assert (await store.wrap_ups([CALL]))[CALL] == "running"
+    (stand_in / "hold").unlink()
+    await first
+    await jobs.refine(CALL, "default", settings)
+    assert (await store.wrap_ups([CALL]))[CALL] == "done"
+    assert len(runs(stand_in)) == 1
+
+
 async def test_a_worker_killed_in_mid_job_leaves_it_to_the_next(
     ended: str, store: Store, stand_in: Path, bus_url: str, database_url: str, start: Start
 ) -> None:

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from calls.errors import NotFound, StoreError
-from calls.store import Store, metadata
+from calls.store import Store, main_recording, metadata
 from offhook.servers import EmbeddedPostgres
 from tests.conftest import migrate
 
@@ -92,3 +92,20 @@ async def test_migrations_make_the_tables_of_the_store_and_go_back(postgres: Emb
         assert await connection.run_sync(differences) == []
         tenants = (await connection.execute(sa.text("select id from tenants"))).scalars().all()
     assert tenants == ["default"]
+
+
+def test_the_main_recording_is_the_complete_or_the_longest_one() -> None:
+    short, long, cut = (
+        {"path": path, "duration_s": duration_s, "complete": complete}
+        for path, duration_s, complete in (("a", 1.0, True), ("b", 2.0, True), ("c", 3.0, False))
+    )
+    assert main_recording([short, long, cut]) is long
+    assert main_recording([cut]) is cut
+    assert main_recording([]) is None
+
+
+async def test_a_claim_is_one_processs_until_it_ends(store: Store) -> None:
+    async with store.claim("c1") as first, store.claim("c1") as second, store.claim("c2") as other:
+        assert (first, second, other) == (True, False, True)
+    async with store.claim("c1") as again:
+        assert again
