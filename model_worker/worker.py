@@ -68,7 +68,8 @@ class HeldCall:
     audio_position: str = "0-0"
     next_chunk: dict[str, int] = field(default_factory=dict)  # participant -> the index that must come next
     answered: set[str] = field(default_factory=set)
-    uncertain: deque[tuple[str, Event]] = field(default_factory=lambda: deque(maxlen=UNCERTAIN_EVENTS))
+    uncertain: deque[tuple[str, Event]] = field(default_factory=deque)
+    dropped: int = 0  # of those, the oldest: there were more than UNCERTAIN_EVENTS
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False
     leaving: bool = False  # its Stream was handed back to the engine, to be closed
@@ -128,6 +129,7 @@ class Worker:
         self.lapse_ms = lapse_ms
         self.calls: dict[str, HeldCall] = {}
         self.missing_chunks = 0
+        self.dropped = 0  # events that waited for a lease to be renewed, and were too many
         self._stopping = False
         self._serving: set[asyncio.Task[None]] = set()
         self._outlet = Outlet(self._deliver)
@@ -247,6 +249,12 @@ class Worker:
         call.renewed_at = time.monotonic()
         while call.uncertain:
             self.bus.post(*call.uncertain.popleft())
+        if call.dropped:
+            text = f"{call.dropped} events of the model are lost: for too long no lease of the call could be renewed"
+            log.error("[%s] %s", call.id, text)
+            at_s = max(call.next_chunk.values(), default=0) * CHUNK_S
+            self.bus.post(call_stream(call.id), Notice(call_id=call.id, kind="hole", text=text, at_s=at_s))
+            call.dropped = 0
 
     # --- one call -----------------------------------------------------------------------------------------------
 
@@ -276,12 +284,13 @@ class Worker:
         return True
 
     async def _resume(self, call: HeldCall, known: Recollection) -> None:
-        """Say what is lost for good, close what was torn, speak what was not spoken."""
+        """Say who goes on and what is lost for good, close what was torn, speak what was not spoken."""
         audio = await self._read(audio_stream(call.id))
         first: dict[str, int] = {}
         for message in audio:
             if isinstance(event := message.event, AudioChunk):
                 first.setdefault(event.participant_id, event.index)
+        self._say_takeover(call, known, audio)
         for participant_id, index in first.items():
             expected = max(known.decided.get(participant_id, -1) + 1, known.hear_from(participant_id))
             call.next_chunk[participant_id] = max(index, known.hear_from(participant_id))
@@ -293,6 +302,16 @@ class Worker:
         if self._speaker:
             for say, skip in known.unsaid():
                 self._speaker.say(say, skip)
+
+    def _say_takeover(self, call: HeldCall, known: Recollection, audio: list[Message]) -> None:
+        """A supervisor should see that a worker was lost, and what of the call its successor heard again."""
+        chunks = [m.event for m in audio if isinstance(m.event, AudioChunk)]
+        wanted = [c.index for c in chunks if c.index >= known.hear_from(c.participant_id)]
+        again = f"heard again from {min(wanted) * CHUNK_S:.1f} s" if wanted else "nothing to hear again"
+        at_s = (max(known.decided.values(), default=-1) + 1) * CHUNK_S
+        text = f"model worker {self.name} took the call over, {again}"
+        notice = Notice(call_id=call.id, kind="takeover", text=text, at_s=at_s)
+        self._post(call, call_stream(call.id), notice)
 
     async def _close(self, call: HeldCall) -> None:
         """The call has ended, or is lost. After a proper end: hear what is left, send it all, release the lease."""
@@ -432,6 +451,10 @@ class Worker:
         """Post now, or when the lease is known to be ours still: a worker that was frozen must not speak."""
         if time.monotonic() - call.renewed_at > self.lapse_ms / 1000 or call.uncertain:
             call.uncertain.append((stream, event))
+            if len(call.uncertain) > UNCERTAIN_EVENTS:
+                call.uncertain.popleft()
+                call.dropped += 1
+                self.dropped += 1
         else:
             self.bus.post(stream, event)
 
@@ -455,6 +478,7 @@ class Worker:
                 "decided": books.decided,
                 "missed": books.missed,
                 "missing": self.missing_chunks,
+                "dropped": self.dropped,
             }
             await self.bus.beat("worker", self.name, info)
             await asyncio.sleep(BEAT_S)

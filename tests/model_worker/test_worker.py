@@ -38,6 +38,7 @@ from calls.events import (
     speech_stream,
 )
 from calls.model import Answer, Instruction, Mode, Participant, Role, State
+from model_worker import worker as worker_module
 from model_worker.echo import EchoModel
 from model_worker.engine import Engine
 from model_worker.speaker import Speaker
@@ -181,6 +182,22 @@ async def test_a_call_whose_lease_is_lost_is_dropped_at_once(bus: Bus) -> None:
         assert chunks_decided([m.event for m in await bus.read(call_stream("c1"))]) == [0]
 
 
+async def test_what_is_dropped_while_the_lease_is_uncertain_is_said(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "UNCERTAIN_EVENTS", 2)
+    async with working(bus) as worker:
+        assign(bus, "c1")
+        await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
+        call = worker.calls["c1"]
+        call.renewed_at = 0.0  # as if it could not be renewed for long; no other task runs until all is posted
+        for seq in range(5):
+            worker._post(call, speech_stream("c1"), say(seq, "x"))
+        assert worker.dropped == 3
+        story = await until(lambda e: bool(of(e, Notice)), bus, call_stream("c1"))
+        assert of(story, Notice)[0].text.startswith("3 events of the model are lost")
+        said = await until(lambda e: len(e) == 2, bus, speech_stream("c1"))
+        assert [event.seq for event in of(said, Say)] == [3, 4]
+
+
 class Remembering(EchoModel):
     """Notes what it is told."""
 
@@ -320,7 +337,8 @@ async def test_a_worker_that_stops_leaves_its_calls_to_another(bus: Bus) -> None
         await until(lambda e: any(s.last for s in of(e, Speech)), bus, speech_stream("c1"))
     assert chunks_decided(story) == [0, 1, 2, 3, 4, 5], "each once"
     assert [(a.worker, a.takeover) for a in of(story, CallAccepted)] == [("w1", False), ("w2", True)]
-    assert of(story, Notice) == []
+    assert [(n.kind, n.at_s) for n in of(story, Notice)] == [("takeover", pytest.approx(1.2))]
+    assert of(story, Notice)[0].text.startswith("model worker w2 took the call over, ")
 
 
 async def test_a_takeover_says_what_was_lost(bus: Bus) -> None:
@@ -334,6 +352,7 @@ async def test_a_takeover_says_what_was_lost(bus: Bus) -> None:
     async with working(bus, "w2"):
         story = await until(lambda e: 11 in chunks_decided(e), bus, call_stream("c1"))
     assert [n.text for n in of(story, Notice)] == [
+        "model worker w2 took the call over, heard again from 4.0 s",
         "no audio of caller from 1.2 s to 4.0 s: not in the transcript"
     ]  # fmt: skip
 
