@@ -43,7 +43,3 @@ class Hints:
     def judge(self, hint_id: str, verdict: str) -> None:
         if hint := self._shown.get(hint_id):
             self._shown[hint_id] = replace(hint, verdict=verdict)
-
-    def abandon(self) -> None:
-        """The model that was writing is gone: its drafts will never be finished."""
-        self._drafts.clear()
