@@ -1,1 +1,1 @@
-"""Twilio Media Streams, and the dialects that differ only in field names."""
+"""Twilio Media Streams."""

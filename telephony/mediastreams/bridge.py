@@ -16,9 +16,7 @@ from telephony.mediastreams import webhook
 from telephony.mediastreams.legs import ListeningLeg, Outbox, TalkingLeg
 from telephony.mediastreams.protocol import (
     MAX_MESSAGE_BYTES,
-    TELNYX,
     TWILIO,
-    Dialect,
     Dtmf,
     Fault,
     Mark,
@@ -32,7 +30,6 @@ from telephony.mediastreams.tokens import Admission, Admissions, TokenError
 
 log = logging.getLogger(__name__)
 
-TELNYX_STREAM_PATH = "/telnyx/stream"
 STREAM_WAIT_S = 30.0  # from the webhook's answer to the stream's start
 START_WAIT_S = 10.0  # from the WebSocket's opening to its start message
 HEARTBEAT_S = 15.0
@@ -70,8 +67,7 @@ class MediaStreamsBridge:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post(webhook.VOICE_PATH, self._voice),
-            web.get(webhook.STREAM_PATH, self._twilio_stream),
-            web.get(TELNYX_STREAM_PATH, self._telnyx_stream),
+            web.get(webhook.STREAM_PATH, self._stream),
         ]
 
     @property
@@ -132,13 +128,7 @@ class MediaStreamsBridge:
 
     # The stream
 
-    async def _twilio_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self._stream(request, TWILIO)
-
-    async def _telnyx_stream(self, request: web.Request) -> web.WebSocketResponse:
-        return await self._stream(request, TELNYX)
-
-    async def _stream(self, request: web.Request, dialect: Dialect) -> web.WebSocketResponse:
+    async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         if not self.ready:
             raise web.HTTPServiceUnavailable(text="not ready")
         socket = web.WebSocketResponse(
@@ -146,12 +136,12 @@ class MediaStreamsBridge:
         )
         await socket.prepare(request)
         try:
-            start, admission = await self._identify(socket, dialect)
+            start, admission = await self._identify(socket)
         except (ProtocolError, TokenError) as error:
             log.warning("a media stream from %s was turned away: %s", request.remote, error)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode("ascii", "replace")[:120])
             return socket
-        stream = MediaStream(socket, dialect, start, admission, self._config.silence_timeout_s)
+        stream = MediaStream(socket, start, admission, self._config.silence_timeout_s)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -159,7 +149,7 @@ class MediaStreamsBridge:
             self._streams.discard(stream)
         return socket
 
-    async def _identify(self, socket: web.WebSocketResponse, dialect: Dialect) -> tuple[Start, Admission]:
+    async def _identify(self, socket: web.WebSocketResponse) -> tuple[Start, Admission]:
         """The first messages must be `connected` and a `start` with a valid token, and soon; sooner when others wait:
         who opens sockets and says nothing must not keep Twilio out."""
         now = asyncio.get_running_loop().time()
@@ -175,7 +165,7 @@ class MediaStreamsBridge:
                     message = await socket.receive()
                     if message.type is not WSMsgType.TEXT:
                         raise ProtocolError("no start message")
-                    event = parse(message.data, dialect)
+                    event = parse(message.data)
                     if isinstance(event, Start):
                         return event, self._admissions.take(event.parameters.get("token", ""), event.call)
                     if isinstance(event, Media):
@@ -192,13 +182,11 @@ class MediaStream:
     def __init__(
         self,
         socket: web.WebSocketResponse,
-        dialect: Dialect,
         start: Start,
         admission: Admission,
         silence_timeout_s: float,
     ) -> None:
         self._socket = socket
-        self._dialect = dialect
         self._start = start
         self._handle = admission.handle
         self._silence_timeout_s = silence_timeout_s
@@ -212,7 +200,7 @@ class MediaStream:
             self._legs["inbound"] = ListeningLeg(caller, law, self.close)
             self._legs["outbound"] = ListeningLeg(others[0], law, self.close)
         else:
-            self._legs["inbound"] = TalkingLeg(caller, law, self.close, self._outbox, dialect, start.stream)
+            self._legs["inbound"] = TalkingLeg(caller, law, self.close, self._outbox, TWILIO, start.stream)
 
     async def run(self) -> None:
         """Until the stream ends, whoever ends it."""
@@ -260,7 +248,7 @@ class MediaStream:
 
     def _hear(self, text: str) -> bool:
         """One message; True when it ends the stream. Raises ProtocolError."""
-        event = parse(text, self._dialect)
+        event = parse(text)
         stream = getattr(event, "stream", self._start.stream)
         if stream != self._start.stream:
             raise ProtocolError("a message of another stream")

@@ -2,7 +2,8 @@
 
 Twilio's words are the classes' names (https://www.twilio.com/docs/voice/media-streams/websocket-messages). A dialect
 is a table of field names: Telnyx sends the same messages in snake_case and calls the stream `stream_id`
-(https://developers.telnyx.com/docs/voice/programmable-voice/media-streaming).
+(https://developers.telnyx.com/docs/voice/programmable-voice/media-streaming). Nothing serves Telnyx yet: its calls
+would have to be admitted by a webhook of its own (TeXML, its signature) first.
 """
 
 from __future__ import annotations

@@ -457,34 +457,6 @@ def _narrow(pcm: bytes) -> Any:
     return Resampler(SAMPLE_RATE, 8000)(samples[: len(samples) // (SAMPLE_BYTES * 20) * (SAMPLE_BYTES * 20)])
 
 
-async def test_a_telnyx_stream() -> None:
-    gateway = ToneGateway(hertz=600)
-    async with serving(gateway, bridge()) as base, aiohttp.ClientSession() as http:
-        _, twiml = await ask(base, CallSid="v2:abc")
-        async with http.ws_connect(base + "/telnyx/stream") as socket:
-            await socket.send_json({"event": "connected", "version": "1.0.0"})
-            start = {
-                "user_id": "u",
-                "call_control_id": "v2:abc",
-                "custom_parameters": {"token": token_in(twiml)},
-                "media_format": {"encoding": "PCMA", "sample_rate": 8000, "channels": 1},
-            }
-            await socket.send_json({"event": "start", "sequence_number": "1", "start": start, "stream_id": "S1"})
-            sound = bytearray()
-            while len(sound) < 8000:
-                message = await socket.receive_json()
-                assert message["stream_id"] == "S1"
-                if message["event"] == "media":
-                    sound += base64.b64decode(message["media"]["payload"])
-                if message["event"] == "mark":
-                    await socket.send_json(message)
-            await socket.send_json({"event": "stop", "stream_id": "S1", "stop": {"call_control_id": "v2:abc"}})
-            await gateway.calls[0].over.wait()
-    assert gateway.calls[0].closed == [("hung up", False)]
-    assert gateway.calls[0].acknowledged > 3
-    assert share_of(g711.decode(bytes(sound), "alaw").repeat(2).tobytes(), 600) > 0.7
-
-
 async def test_health() -> None:
     async with serving(ToneGateway(), bridge()) as base, aiohttp.ClientSession() as http:
         async with http.get(base + "/healthz") as answer:
