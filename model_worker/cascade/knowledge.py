@@ -129,9 +129,10 @@ class Libraries:
     def get(self, cards: Sequence[Card]) -> Future[Library]:
         key = tuple(cards)
         with self._lock:
-            if key in self._built:
+            built = self._built.get(key)
+            if built is not None and not (built.done() and built.exception()):  # what failed is built again
                 self._built.move_to_end(key)
-                return self._built[key]
+                return built
             future: Future[Library] = Future()
             self._built[key] = future
             while len(self._built) > self._keep:
