@@ -18,6 +18,7 @@ import json
 import os
 import tempfile
 import time
+import wave
 from dataclasses import replace
 from pathlib import Path
 from statistics import quantiles
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interruption import hummed
 from benchmarks.wire import interruptions, sniff
 from calls.audio import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE
 from calls.model import Mode
@@ -138,17 +140,22 @@ def _quiet_from(heard: np.ndarray, first: int, quiet_frames: int = 15) -> int:
 
 
 async def mhm(running: local.Running, calls: int, tries: int = 2) -> None:
-    wav = FOLDER / "caller" / "mhm.wav"
     answers = interrupted = 0
-    for _ in range(calls):
-        steps = [*ANSWERED]
-        for question in itertools.islice(itertools.cycle(QUESTIONS), tries):
-            steps += [{"play": str(question)}, {"wait_for_speech": 1.0}, {"play": str(wav)}, *ANSWERED]
-        _, _, story = await scripted(running, [*steps, {"pause": 1}])
-        for said in story.get("answers", []):
-            interrupted += said["interrupted"]
-            answers += said["response_ms"] is not None
-    print(f'"mhm" over an answer ended {interrupted} of {answers}   (budget: at most 1 in 10)')
+    with tempfile.TemporaryDirectory() as folder:
+        for call, pitch_hz in zip(range(calls), itertools.cycle((110, 180, 140, 230, 95))):
+            hum = hummed(pitch_hz, np.random.default_rng(call))
+            wav = Path(folder) / f"mhm-{call}.wav"
+            with wave.open(str(wav), "wb") as file:
+                file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+                file.writeframes(hum.astype("<i2").tobytes())
+            steps = [*ANSWERED]
+            for question in itertools.islice(itertools.cycle(QUESTIONS), tries):
+                steps += [{"play": str(question)}, {"wait_for_speech": 1.0}, {"play": str(wav)}, *ANSWERED]
+            _, _, story = await scripted(running, [*steps, {"pause": 1}])
+            for said in story.get("answers", []):
+                interrupted += said["interrupted"]
+                answers += said["response_ms"] is not None
+    print(f'a hummed "mhm" over an answer ended {interrupted} of {answers}   (budget: at most 1 in 10)')
 
 
 async def assist(running: local.Running) -> None:
