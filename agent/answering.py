@@ -58,6 +58,11 @@ class Answering:
         self.current: Saying | None = None  # the one that has not been stopped
         self.last_text = ""
 
+    @property
+    def is_heard(self) -> bool:
+        """An answer is on the wire, playing or paused, and nothing has stopped it."""
+        return self.current is not None and self.current.started_s is not None
+
     def begin(self, saying: Saying) -> None:
         """From now on this is the answer; an older one is dropped, whether the caller hears it yet or not."""
         self.stop("replaced")

@@ -97,9 +97,9 @@ class Conversation:
             case ev.Decided():
                 self._pass_time((event.chunk + 1) * CHUNK_S)
             case ev.Partial(participant_id=Role.CALLER):
-                self._overhear(event.text, event.end_s)
+                self._overhear(event.text, event.end_s, event.confidence)
             case ev.Uttered(utterance=Utterance(participant_id=Role.CALLER, revision=0) as said):
-                self._overhear(said.text, said.end_s)
+                self._overhear(said.text, said.end_s, said.confidence)
                 self._listen(Turn(said.text, said.end_s, said.confidence), response=None)
             case ev.ResponseOpened() if event.response_id not in self._responses:
                 self._responses.add(event.response_id)
@@ -124,14 +124,17 @@ class Conversation:
 
     # --- the caller speaks -----------------------------------------------------------------------------------------
 
-    def _overhear(self, text: str, end_s: float) -> None:
-        """Words of the caller, perhaps over an answer: anything but "mhm" stops it."""
+    def _overhear(self, text: str, end_s: float, confidence: float) -> None:
+        """Words of the caller, perhaps over an answer: anything but "mhm" stops it. Words that the recogniser is not
+        sure of are as likely a hum or a cough: those stop it only by lasting, which telephony judges."""
         if not text.strip():
             return
         self._quiet_since_s = max(self._quiet_since_s, end_s)
         self._prompted = False
         saying = self.answering.current
-        if saying and saying.paused_s is not None and end_s >= saying.paused_s and not is_backchannel(text):
+        if saying is None or saying.paused_s is None or end_s < saying.paused_s:
+            return
+        if confidence >= self.rules.repair_below and not is_backchannel(text):
             self.answering.stop("interrupted")
 
     def _listen(self, turn: Turn, response: ev.ResponseOpened | None) -> None:
@@ -144,6 +147,8 @@ class Conversation:
             reason = "dealt with already"
         elif move is Move.IGNORE:
             reason = "nothing to answer"
+        elif move is Move.REPAIR and self.answering.is_heard:
+            reason = "a sound over the answer, which goes on"
         elif response is None and move not in policy.SCRIPTED:
             reason = "the model's turn to decide"
         elif move is not Move.ANSWER:

@@ -122,6 +122,8 @@ def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
     said = plain_words(turn.heard)
     if not said:
         return Move.IGNORE
+    if words.is_backchannel(turn.heard) and not _reply(said, asked):
+        return Move.IGNORE
     if turn.confidence < rules.repair_below and not _reply(said, asked):
         return Move.REPAIR  # a yes or no that we asked for is likely enough to be one
     if given(turn.heard, asked):
@@ -139,8 +141,6 @@ def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
     for pattern, reaction in ((words.REPEAT, Move.REPEAT), (words.WAIT, Move.TAKE_TIME), (words.THANKS, Move.WELCOME)):
         if pattern.match(said):
             return reaction
-    if words.is_backchannel(turn.heard):
-        return Move.IGNORE
     if words.HELLO.match(said):
         return Move.HELLO
     if turn.sources:

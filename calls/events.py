@@ -205,6 +205,7 @@ class Partial(Event, frozen=True, tag=True, kw_only=True):
     start_s: float
     end_s: float
     text: str
+    confidence: float = 1.0  # 0..1, the recogniser's own
 
 
 class Uttered(Event, frozen=True, tag=True, kw_only=True):

@@ -208,6 +208,7 @@ class Side:
                 start_s=line.speech.start_s,
                 end_s=line.heard_until / SAMPLE_RATE,
                 text=line.text,
+                confidence=line.confidence,
             )
             self.emit(partial)
 

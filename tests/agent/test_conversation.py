@@ -117,6 +117,32 @@ def test_signs_of_listening_do_not_stop_an_answer(sound: str) -> None:
     assert story.all(ev.StopSaying) == []
 
 
+def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is_asked_about() -> None:
+    story = Story().greets()
+    response_id = story.asks("When are you open?", REPLY)
+    barges_in(story, response_id)
+    heard = ev.Partial(
+        call_id=CALL,
+        utterance_id="u9",
+        participant_id="caller",
+        start_s=story.now_s - 0.4,
+        end_s=story.now_s,
+        text="I thought.",
+        confidence=0.46,
+    )
+    assert story.happens(heard) == []
+    story.happens(ev.PlayoutResumed(call_id=CALL, answer_id=response_id, at_s=story.now_s))
+    story.asks("I thought.", confidence=0.46)
+    assert [type(command).__name__ for command in story.news] == ["CancelResponse"]
+
+
+def test_a_doubtful_mhm_needs_no_repair() -> None:
+    story = Story().greets()
+    story.plays(story.asks("When are you open?", REPLY))
+    story.asks("Mm-hmm.", confidence=0.4)
+    assert [type(command).__name__ for command in story.news] == ["CancelResponse"]
+
+
 def test_words_spoken_before_the_pause_do_not_stop_an_answer() -> None:
     story = Story().greets()
     response_id = story.asks("When are you open?", REPLY)

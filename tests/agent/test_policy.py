@@ -95,7 +95,7 @@ def test_without_a_source_nothing_is_made_up(asked: Asked, confidence: float, ex
 
 def test_a_yes_that_was_asked_for_needs_less_certainty() -> None:
     assert move(Turn("Yes.", 1.0, confidence=0.4), Asked.RIGHT, RULES) is Move.CONFIRMED
-    assert move(Turn("Yes.", 1.0, confidence=0.4), Asked.NOTHING, RULES) is Move.REPAIR
+    assert move(Turn("Nine.", 1.0, confidence=0.4), Asked.NOTHING, RULES) is Move.REPAIR
 
 
 @pytest.mark.parametrize("text", ["mhm", "Uh-huh.", "Yeah.", "Okay", "Right, right.", "I see.", "", "you"])

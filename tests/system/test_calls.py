@@ -58,14 +58,17 @@ def test_a_question_is_answered_on_every_bridge(system: System, via: str) -> Non
 
 @pytest.mark.parametrize("via", BRIDGES)
 def test_two_parties_are_transcribed_apart_on_every_bridge(system: System, via: str, cut: Callable[..., Path]) -> None:
-    caller, agent = cut(GARAGE / "caller.wav", 0, 42), cut(GARAGE / "agent.wav", 0, 42)
+    # All of the customer's trouble by SIP; the beginning is enough to know the parties apart on the others.
+    length_s = 80 if via == "sip" else 24
+    caller, agent = cut(GARAGE / "caller.wav", 0, length_s), cut(GARAGE / "agent.wav", 0, length_s)
     story = system.place(via, "--mode", "assist", "--caller", str(caller), "--agent", str(agent), "--linger", "3")
     check_story(story, system)
     assert {p["id"] for p in story["participants"]} >= {"caller", "human_agent"}
     assert "shop" in text_of(story, "caller")  # 8 kHz and a hasty speaker: not every word is caught
     assert "help you" in text_of(story, "human_agent")
     assert "shop" not in text_of(story, "human_agent")
-    assert story["hints"], "a customer whose oil light stays on after a service deserves a hint"
+    if via == "sip":
+        assert story["hints"], "a customer whose oil light stays on after a service deserves a hint"
     assert all(hint["source"] and hint["at_s"] >= hint["trigger_s"] - 0.4 for hint in story["hints"])
     assert story["answers"] == []
 
