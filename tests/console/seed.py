@@ -61,7 +61,7 @@ HINTS = (
          "appointment needed, no charge.", "service-reminder.md#reset", 0.64),
     Hint("h3", 94.1, 93.6, "Hyundai Elantra: reset the reminder",
          "Ignition on, engine off. Hold OK on the wheel (or both small buttons under the dash) for 10 s until the "
-         "light goes out.", "service-reminder.md#hyundai", 0.91),
+         "light goes out.", "service-reminder.md#resetting-the-maintenance-light-of-a-hyundai-elantra-yourself", 0.91),
     Hint("h4", 141.0, 140.5, "Warranty on our work", "12 months or 12,000 miles on parts and labour.",
          "prices.md#warranty", 0.48),
 )  # fmt: skip

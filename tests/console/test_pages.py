@@ -165,6 +165,9 @@ async def test_a_live_assist_call(seat: Seat, bus: Bus) -> None:
     talk = "document.querySelector('#talk')"
     at_end = f"{talk}.scrollHeight - {talk}.scrollTop - {talk}.clientHeight < 60"
     assert await page.evaluate(at_end)
+    # A long source is cut short; it does not push the cards off the screen.
+    inside = "[...document.querySelectorAll('.hint')].every((h) => h.getBoundingClientRect().right <= innerWidth - 8)"
+    assert await page.evaluate(inside)
     await seat.picture("live-assist")
 
     await page.keyboard.press("a")
