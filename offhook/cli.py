@@ -182,7 +182,7 @@ def models_pull(names: Annotated[list[str] | None, typer.Argument(help="None: th
 def bench(context: typer.Context) -> None:
     """Run a benchmark: `offhook bench` lists them, `offhook bench NAME [options]` runs one."""
     folder = Path(__file__).resolve().parents[1] / "benchmarks"
-    names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    names = sorted(path.stem for path in folder.glob("*.py") if 'if __name__ == "__main__"' in path.read_text())
     if not context.args or context.args[0] not in names:
         print(
             "usage: offhook bench NAME [options]; NAME is one of: "
