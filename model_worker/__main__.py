@@ -104,7 +104,7 @@ def _load(settings: Settings) -> tuple[Model, MakeSpeaker]:
 async def _prepare(bus: Bus, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            return await bus.prepare_work()
+            return await bus.leases.prepare()
         except BusError:
             await asyncio.sleep(0.2)
     return None

@@ -196,7 +196,7 @@ class Worker:
         # Not `while True`: now and then the Redis client swallows a cancellation that meets the end of a blocking read.
         while not self._stopping:
             try:
-                leases = await self.bus.claim(self.name, self.room(), self.lapse_ms)
+                leases = await self.bus.leases.claim(self.name, self.room(), self.lapse_ms)
             except BusError as error:
                 log.debug("no work: %s", error)
                 await asyncio.sleep(0.2)
@@ -234,7 +234,7 @@ class Worker:
         while not call.lost:
             await asyncio.sleep(self.lapse_ms / 3000)
             try:
-                ours = await self.bus.renew(self.name, call.lease.position)
+                ours = await self.bus.leases.renew(self.name, call.lease.position)
             except BusError:
                 continue  # the bus is away: nobody else can claim the call either
             if ours:
@@ -263,7 +263,7 @@ class Worker:
         story = await self._read(call_stream(call.id))
         known = recollect(story, await self._read(speech_stream(call.id)) if story else [])
         if known.ended:
-            await self.bus.release(self.name, call.lease.position)
+            await self.bus.leases.release(self.name, call.lease.position)
             return False
         instruction = call.lease.assignment.instruction
         post = self._poster(call.id)
@@ -334,7 +334,7 @@ class Worker:
         await self.bus.outbox.flush()
         while True:
             try:
-                await self.bus.release(self.name, call.lease.position)
+                await self.bus.leases.release(self.name, call.lease.position)
             except BusError:
                 await asyncio.sleep(0.2)
             else:

@@ -55,7 +55,7 @@ async def bus(bus_url: str) -> AsyncIterator[Bus]:
     """A Bus whose outbox is being sent."""
     bus = Bus(bus_url)
     sender = asyncio.create_task(bus.outbox.run())
-    await bus.prepare_work()
+    await bus.leases.prepare()
     yield bus
     sender.cancel()
     await asyncio.gather(sender, return_exceptions=True)

@@ -165,7 +165,7 @@ async def test_a_lease_outlives_its_lapse_while_it_is_renewed(bus: Bus) -> None:
         assign(bus, "c1")
         await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
         await asyncio.sleep(1.0)
-        assert await bus.claim("rival", 1, 300) == []
+        assert await bus.leases.claim("rival", 1, 300) == []
         assert list(worker.calls) == ["c1"]
 
 
@@ -174,7 +174,7 @@ async def test_a_call_whose_lease_is_lost_is_dropped_at_once(bus: Bus) -> None:
         assign(bus, "c1")
         send(bus, "c1", [0])
         await until(lambda e: chunks_decided(e) == [0], bus, call_stream("c1"))
-        stolen = await bus.claim("rival", 1, 0)  # a lapse of 0 ms: whatever is pending has lapsed
+        stolen = await bus.leases.claim("rival", 1, 0)  # a lapse of 0 ms: whatever is pending has lapsed
         assert [lease.takeover for lease in stolen] == [True]
         await idle(worker)
         send(bus, "c1", [1])
@@ -423,7 +423,7 @@ async def test_a_worker_without_one_of_its_parts_ends(bus: Bus, bus_url: str, mo
 async def test_the_bus_is_killed_in_mid_call(own_valkey: EmbeddedValkey) -> None:
     bus = Bus(own_valkey.url)
     sender = asyncio.create_task(bus.outbox.run())
-    await bus.prepare_work()
+    await bus.leases.prepare()
     try:
         async with process(own_valkey.url):
             assign(bus, "c1")
