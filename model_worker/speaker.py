@@ -21,11 +21,13 @@ import numpy.typing as npt
 
 from calls.audio import CHUNK_BYTES, FRAME_BYTES
 from calls.events import Say, Speech
+from calls.model import Instruction
 
 log = logging.getLogger(__name__)
 
 FIRST_PIECE = 10 * FRAME_BYTES  # 0.2 s: on the wire soon
 PIECE = CHUNK_BYTES
+PHRASES = "phrases"  # Instruction.options: fixed phrases, one a line, to be synthesised before they are needed
 QUEUE = 1000  # clauses that wait; an answer has a handful, so this many means that the voice is broken
 _LIVE, _AHEAD, _PHRASE = range(3)  # priorities: must be heard now, will be said if the turn ends, may be needed
 
@@ -77,7 +79,8 @@ class Speaker:
             if clause in self._known or (say.call_id, say.answer_id) in self._stopped:
                 return
             if len(self._jobs) >= QUEUE:
-                log.error("[%s] the voice is behind by %d clauses: '%s' is not spoken", say.call_id, QUEUE, say.text)
+                about = {"call_id": say.call_id}
+                log.error("the voice is behind by %d clauses: '%s' is not spoken", QUEUE, say.text, extra=about)
                 return
             self._known.add(clause)
             heapq.heappush(self._jobs, _Job(_LIVE, next(self._serial), say.call_id, say, skip))
@@ -93,6 +96,11 @@ class Speaker:
                         self._jobs, _Job(_PHRASE if keep else _AHEAD, next(self._serial), "", ahead, 0, keep)
                     )
             self._wake.notify()
+
+    def prepare_phrases(self, instruction: Instruction) -> None:
+        """Have the fixed phrases of such calls ready soon."""
+        if phrases := instruction.options.get(PHRASES, ""):
+            self.prepare(phrases.splitlines(), keep=True)
 
     def stop(self, call_id: str, answer_id: str) -> None:
         """Drop an answer wherever it is; clauses of it that still come are dropped too."""
@@ -123,7 +131,7 @@ class Speaker:
                 self._speak(job) if job.priority == _LIVE else self._make_ready(job)
             except Exception:
                 # The boundary between the voice and the calls. The answer must still come to its end.
-                log.exception("[%s] could not synthesise '%s'", job.call_id, job.say.text)
+                log.exception("could not synthesise '%s'", job.say.text, extra={"call_id": job.call_id})
                 if job.priority == _LIVE:
                     self._emit(job, 0, b"", job.say.last)
 
