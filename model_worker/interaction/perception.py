@@ -1,0 +1,53 @@
+"""Ears for many Streams at once: samples in, features for the decoder out. One Chunk costs one Chunk at any age."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model_worker.interaction.config import CHUNK_FRAMES, InteractionConfig
+from model_worker.interaction.mel import QUIETEST, Mel, MelState
+from model_worker.interaction.tower import Tower
+
+
+class Perception:
+    """The tower with what each Stream carries from Chunk to Chunk: one row a Stream.
+
+    A Stream begins after silence: context that it has not heard yet is frames of digital silence. The whole window is
+    scaled by the level of the newest Chunk. The scale is computed in float32, the tower in `dtype`.
+    """
+
+    def __init__(
+        self,
+        config: InteractionConfig,
+        slots: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        tower = config.tower
+        self.dtype = dtype
+        self.tower = Tower(tower, config.decoder.width).to(device, dtype).eval().requires_grad_(False)
+        self._mel = Mel(tower.mels, tower.level, device)
+        self.state = MelState.fresh(slots, device)
+        self._context = torch.full((slots, tower.mels, tower.context * CHUNK_FRAMES), QUIETEST, device=device)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take a tower's weights. Raises RuntimeError if they are not this tower's."""
+        self.tower.load_state_dict(weights)
+
+    @torch.inference_mode()
+    def hear(self, rows: Tensor, pcm: Tensor) -> Tensor:
+        """The next Chunk of some Streams: `rows` [B] int64, `pcm` [B, 6400] float32 -> features [B, 10, width].
+
+        A Stream may stand in `rows` at most once. The host is not waited for.
+        """
+        raw = self._mel.hear(self.state, rows, pcm)
+        window = torch.cat([self._context[rows], raw], dim=2)
+        self._context.index_copy_(0, rows, window[:, :, CHUNK_FRAMES:])
+        features: Tensor = self.tower(self._mel.scale(self.state, rows, window).to(self.dtype))
+        return features
+
+    def reset(self, row: int) -> None:
+        """A row for another Stream: no trace of the one before stays."""
+        self.state.reset(row)
+        self._context[row].fill_(QUIETEST)
