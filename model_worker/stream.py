@@ -16,7 +16,7 @@ from calls.events import Decided, Event
 from calls.model import Answer, Choice, Instruction, Utterance
 
 Emit = Callable[[Event], None]
-"""Takes Decided, Partial, Uttered, ResponseOpened, ResponseDelta, ResponseClosed. Thread-safe, never blocks."""
+"""Takes Decided, Partial, Uttered, ResponseOpened, ResponseDelta, ResponseClosed, Notice. Thread-safe, never blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from calls.audio import CHUNK_S, SAMPLE_RATE
-from calls.events import ResponseClosed, ResponseDelta, ResponseOpened, Uttered
+from calls.events import Notice, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
 from calls.model import Answer, Choice, Instruction, Mode, Role, Utterance, Word
 from model_worker.cascade.ear import ANSWERING, LISTENING, Ear, Speech
 from model_worker.cascade.finals import Final
@@ -16,6 +17,8 @@ from model_worker.cascade.knowledge import Library
 from model_worker.cascade.responder import Dialogue, Reply, Writer
 from model_worker.cascade.side import Side
 from model_worker.stream import Emit, Past
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class CallStream:
         for answer in self.past.answers:
             self.dialogue.agent(answer)
         self.turn += self._unanswered()
+        if self.library is not None:
+            self.library.add_done_callback(self._indexed)
 
     def role(self, participant_id: str) -> Role | None:
         return next((p.role for p in self.instruction.participants if p.id == participant_id), None)
@@ -74,10 +79,21 @@ class CallStream:
         return side
 
     def ready_library(self, mode: Mode) -> Library | None:
-        """The cards, once they are indexed, if this call is of `mode`."""
+        """The cards, once they are indexed, if this call is of `mode`. None also where that failed: the call goes on
+        without hints, and without answers out of the cards."""
         if self.instruction.mode is not mode or self.library is None or not self.library.done():
             return None
-        return self.library.result()
+        return None if self.library.exception() else self.library.result()
+
+    def _indexed(self, library: Future[Library]) -> None:
+        """Say once, to the log and to who reviews the call, that the cards could not be indexed. Any thread."""
+        if (error := library.exception()) is None:
+            return
+        log.error("the cards cannot be searched", exc_info=error, extra={"call_id": self.call_id})
+        at_s = max((side.ear.heard_until for side in list(self.sides.values())), default=0) / SAMPLE_RATE
+        lack = "answers" if self.instruction.mode is Mode.ANSWER else "hints"
+        text = f"the knowledge base cannot be searched: no {lack} out of it on this call"
+        self.emit(Notice(call_id=self.call_id, kind="knowledge", text=text, at_s=round(at_s, 3)))
 
     def _unanswered(self) -> list[Utterance]:
         """The caller's last words, where the last worker ended between them and the response to them."""

@@ -143,5 +143,5 @@ class Libraries:
     def _build(self, cards: tuple[Card, ...], future: Future[Library]) -> None:
         try:
             future.set_result(Library(cards, self._embedder))
-        except BaseException as error:  # handed to whoever asks for the result
+        except Exception as error:  # the boundary of one set of cards: handed to the calls that have them
             future.set_exception(error)

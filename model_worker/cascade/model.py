@@ -278,7 +278,7 @@ def _alone(call: CallStream) -> Iterator[None]:
     try:
         yield
     except Exception:
-        log.exception("[%s] failed in a step", call.call_id)
+        log.exception("failed in a step", extra={"call_id": call.call_id})
 
 
 def _call(stream: Stream) -> CallStream:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ import pytest
 
 from agent.knowledge import GARAGE, Knowledge
 from calls.audio import CHUNK_BYTES, CHUNK_S, Chunk
-from calls.events import Decided, Event, Partial, ResponseClosed, ResponseOpened, Uttered
+from calls.events import Decided, Event, Notice, Partial, ResponseClosed, ResponseOpened, Uttered
 from calls.model import Answer, Choice, Instruction, Mode, Participant, Role, Utterance
 from model_worker.cascade.call import CallStream
+from model_worker.cascade.knowledge import Libraries
 from model_worker.cascade.load import load_parts
 from model_worker.cascade.model import Cascade
+from model_worker.cascade.retrieval import Array
 from model_worker.cascade.side import Side
 from model_worker.catalogue import Catalogue
 from model_worker.engine import Engine
@@ -273,4 +275,37 @@ def test_a_call_that_fails_in_a_step_leaves_the_others_alone(
     assert (decided["bad"].choice, decided["bad"].score) == (Choice.SILENT, 0.0)
     assert decided["good"].score > 0.5
     assert engine.books.failed == 1
-    assert "[bad] failed in a step" in caplog.text
+    assert [r.call_id for r in caplog.records if r.message == "failed in a step"] == ["bad"]  # type: ignore[attr-defined]
+
+
+class NoIndex:
+    """An embedder whose weights are broken."""
+
+    def embed(self, texts: Sequence[str]) -> Array:
+        raise RuntimeError("on purpose")
+
+    embed_set = embed
+
+
+@pytest.mark.parametrize("mode", [Mode.ASSIST, Mode.ANSWER])
+def test_a_call_whose_cards_cannot_be_indexed_goes_on_without_them(
+    cascade: Cascade, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: Mode
+) -> None:
+    cascade.parts.refiner.wait(60)
+    monkeypatch.setattr(cascade.parts, "libraries", Libraries(NoIndex()))
+    tracks = {"caller": question("1-hours")}
+    line = Line(cascade, mode, ["caller"])
+    assert isinstance(line.stream, CallStream)
+    assert line.stream.library is not None
+    with pytest.raises(RuntimeError, match="on purpose"):
+        line.stream.library.result(10)
+    line.hear(tracks).close()
+    cascade.parts.refiner.wait(60)
+    assert [index for index, _ in line.choices("caller")] == list(range(-(-len(tracks["caller"]) // CHUNK_BYTES)))
+    assert line.engine.books.failed == 0
+    assert line.utterances()
+    assert line.utterances(revision=1)
+    said = [e.text for e in line.events if isinstance(e, ResponseClosed)]
+    assert (said, [e.sources for e in line.opened()]) == (([], []) if mode is Mode.ASSIST else ([""], [()]))
+    assert [e.kind for e in line.events if isinstance(e, Notice)] == ["knowledge"]
+    assert [r.call_id for r in caplog.records if r.levelname == "ERROR"] == ["c"]  # type: ignore[attr-defined]
