@@ -178,7 +178,7 @@ class Engine:
             self.model.close(stream)
         except Exception:
             # The call's boundary again: it is over either way.
-            log.exception("the model failed to close call %s", stream.call_id)
+            log.exception("the model failed to close the call", extra={"call_id": stream.call_id})
         line = self._lines.get(stream.call_id)
         if line is not None and line.stream is stream:  # the call may have been opened again meanwhile
             del self._lines[stream.call_id]

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from calls.audio import SAMPLE_BYTES, SAMPLE_RATE, Frame, seconds
+from calls.log import for_call
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Recording:
         if not self._failed and self._left:
             self._hand_over(len(self._left))
         done: Future[None] = Future()
-        if self._recorder.submit(lambda: self._finish(done), urgent=True):
+        if self._recorder.submit(lambda: self._finish(done), urgent=True, call_id=self._path.stem):
             try:
                 async with asyncio.timeout(CLOSE_S):
                     await asyncio.wrap_future(done)
@@ -104,7 +105,7 @@ class Recording:
     def _hand_over(self, size: int) -> None:
         left, right = bytes(self._left[:size]), bytes(self._right[:size])
         del self._left[:size], self._right[:size]
-        if not self._recorder.submit(lambda: self._store(left, right)):
+        if not self._recorder.submit(lambda: self._store(left, right), call_id=self._path.stem):
             self._fail("the disk is too slow for the recordings")
 
     def _fail(self, reason: str) -> None:
@@ -161,7 +162,7 @@ class Recorder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._jobs: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
@@ -170,11 +171,11 @@ class Recorder:
         has to stop early. Touches the disk only later."""
         return Recording(self, self.root / place(call_id, started_at), on_failure)
 
-    def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
+    def submit(self, job: Callable[[], None], urgent: bool = False, call_id: str = "-") -> bool:
         """Queue work for the disk. False if too much is waiting (never for urgent work: the end of a recording)."""
         if not urgent and self._jobs.qsize() >= _JOBS:
             return False
-        self._jobs.put(job)
+        self._jobs.put((call_id, job))
         return True
 
     def close(self) -> None:
@@ -183,8 +184,10 @@ class Recorder:
         self._thread.join()
 
     def _work(self) -> None:
-        while job := self._jobs.get():
-            try:
-                job()
-            except Exception:
-                log.exception("writing a recording")  # the boundary of one job: the other recordings go on
+        while waiting := self._jobs.get():
+            call_id, job = waiting
+            with for_call(call_id):
+                try:
+                    job()
+                except Exception:
+                    log.exception("writing a recording")  # the boundary of one job: the other recordings go on

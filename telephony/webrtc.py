@@ -388,12 +388,12 @@ class WebRtcBridge:
 
     async def _admit(self, offer: BrowserOffer, gateway: Gateway, tasks: asyncio.TaskGroup) -> dict[str, str]:
         handle = await gateway.ring(offer.offer())
-        call = BrowserCall(handle, offer.role, self._ice_servers, self._silence_timeout_s)
+        call, sdp = BrowserCall(handle, offer.role, self._ice_servers, self._silence_timeout_s), ""
         try:
             sdp = await call.answer(offer.sdp)
-        except BaseException:
-            handle.abandon("the browser's offer cannot be used")
-            await call.close()
-            raise
+        finally:
+            if not sdp:
+                handle.abandon("the browser's offer cannot be used")
+                await call.close()
         tasks.create_task(call.run(), name=f"browser on {handle.call_id}")
         return {"sdp": sdp, "type": "answer", "call_id": handle.call_id}

@@ -188,7 +188,8 @@ class Cascade:
             if call.is_answered(side.participant_id):
                 call.turn.append(utterance)
             if self._patient or self.parts.transcriber.delay_s() < REFINE_DELAY_S:
-                self.parts.refiner.submit(line.speech.pcm(), partial(call.rewrite, side, line.speech, utterance))
+                then = partial(call.rewrite, side, line.speech, utterance)
+                self.parts.refiner.submit(call.call_id, line.speech.pcm(), then)
 
     # --- hints ------------------------------------------------------------------------------------------------
 

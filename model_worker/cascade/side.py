@@ -142,7 +142,7 @@ class Side:
                 then(text, result.confidence, until / SAMPLE_RATE)
 
         line.job_until = until
-        line.job = transcriber.submit(speech.pcm(), urgency, tell)
+        line.job = transcriber.submit(self.call_id, speech.pcm(), urgency, tell)
         return line.job
 
     def look(self, library: Library, text: str, confidence: float, until_s: float) -> None:

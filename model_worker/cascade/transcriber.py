@@ -23,6 +23,7 @@ from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
 from calls.audio import SAMPLE_RATE
+from calls.log import for_call
 from model_worker.cascade.ear import Pcm
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Job:
     serial: int
     pcm: Pcm = field(compare=False)
     asked_at: float = field(compare=False)  # monotonic
+    call_id: str = field(compare=False)
     then: Callable[[Text], None] | None = field(compare=False, default=None)
     done: threading.Event = field(compare=False, default_factory=threading.Event)
     result: Text | None = field(compare=False, default=None)
@@ -83,10 +85,10 @@ class Transcriber:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, pcm: Pcm, urgency: Urgency, then: Callable[[Text], None] | None = None) -> Job:
+    def submit(self, call_id: str, pcm: Pcm, urgency: Urgency, then: Callable[[Text], None] | None = None) -> Job:
         """Have `pcm` written. `then` gets the text, on the transcriber's thread, before the job counts as done."""
         with self._wake:
-            job = Job(urgency, next(self._serial), pcm, time.monotonic(), then)
+            job = Job(urgency, next(self._serial), pcm, time.monotonic(), call_id, then)
             heapq.heappush(self._jobs, job)
             self._wake.notify()
         return job
@@ -116,7 +118,7 @@ class Transcriber:
                 results = self._recogniser.transcribe([job.pcm for job in batch])
             except Exception:
                 # The boundary between the recogniser and the calls: these lines have no text, the calls go on.
-                log.exception("the recogniser failed on %d lines", len(batch))
+                log.exception("the recogniser failed on %d lines of %s", len(batch), sorted({j.call_id for j in batch}))
                 results = []
             for job, result in itertools.zip_longest(batch, results):
                 job.result = result
@@ -126,10 +128,11 @@ class Transcriber:
 
     def _tell(self, job: Job) -> None:
         if job.then is not None and job.result is not None:
-            try:
-                job.then(job.result)
-            except Exception:
-                log.exception("what follows from a text failed")  # the same boundary
+            with for_call(job.call_id):
+                try:
+                    job.then(job.result)
+                except Exception:
+                    log.exception("what follows from a text failed")  # the same boundary
 
     def _next(self) -> list[Job]:
         """The most urgent jobs: a turn alone, others together. Empty when closing."""
@@ -153,7 +156,7 @@ class Refiner(Generic[FinalT]):
     def __init__(self, transcribe: Callable[[Pcm], FinalT], backlog_s: float = REFINER_BACKLOG_S) -> None:
         self._transcribe = transcribe
         self._backlog = int(backlog_s * SAMPLE_RATE)
-        self._queue: deque[tuple[Pcm, Callable[[FinalT], None]]] = deque()
+        self._queue: deque[tuple[str, Pcm, Callable[[FinalT], None]]] = deque()
         self._samples = 0
         self._wake = threading.Condition()
         self._closing = False
@@ -161,14 +164,14 @@ class Refiner(Generic[FinalT]):
         self._thread = threading.Thread(target=self._run, name="refiner", daemon=True)
         self._thread.start()
 
-    def submit(self, pcm: Pcm, then: Callable[[FinalT], None]) -> bool:
+    def submit(self, call_id: str, pcm: Pcm, then: Callable[[FinalT], None]) -> bool:
         """Have `then(final)` called, on the refiner's thread. False: there is too much to do, it never will be."""
         with self._wake:
             if self._samples + len(pcm) > self._backlog:
                 self.skipped += 1
                 return False
             self._samples += len(pcm)
-            self._queue.append((pcm, then))
+            self._queue.append((call_id, pcm, then))
             self._wake.notify_all()
         return True
 
@@ -190,12 +193,13 @@ class Refiner(Generic[FinalT]):
                     self._wake.wait()
                 if self._closing:
                     return
-                pcm, then = self._queue.popleft()
-            try:
-                then(self._transcribe(pcm))
-            except Exception:
-                # The boundary between the recogniser and the calls: the live text of this utterance stays.
-                log.exception("the final recogniser failed on %.1f s of speech", len(pcm) / SAMPLE_RATE)
+                call_id, pcm, then = self._queue.popleft()
+            with for_call(call_id):
+                try:
+                    then(self._transcribe(pcm))
+                except Exception:
+                    # The boundary between the recogniser and the calls: the live text of this utterance stays.
+                    log.exception("the final recogniser failed on %.1f s of speech", len(pcm) / SAMPLE_RATE)
             with self._wake:
                 self._samples -= len(pcm)
                 self._wake.notify_all()

@@ -156,7 +156,9 @@ class SipBridge:
                 try:
                     self._happened(event)
                 except Exception:  # the boundary of one call: its fault must not stop the others' messages
-                    log.exception("a SIP event could not be handled: %s", type(event).__name__)
+                    call = self._calls.get(event.dialog)
+                    about = {"call_id": call.call_id if call else "-"}
+                    log.exception("a SIP event could not be handled: %s", type(event).__name__, extra=about)
         due = endpoint.transactions.next_timer()
         if self._timer is not None:
             self._timer.cancel()
