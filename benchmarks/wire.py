@@ -70,7 +70,8 @@ def sniff() -> Iterator[Sniffed]:
 def interruptions(found: Sniffed, service_ports: range) -> list[float]:
     """For each time the caller began to speak over the service: ms until its last audible packet.
 
-    The caller begins where 0.5 s of silence end; the service ends where 0.3 s of silence follow.
+    The caller begins where 0.5 s of silence end; the service ends where 0.3 s of silence follow: 0 when it was between
+    two words and said no more. A caller who begins 0.2 s after the last of the answer or later interrupts nothing.
     """
     service = [p for (port, _), packets in found.streams.items() if port in service_ports for p in packets]
     caller = [p for (port, _), packets in found.streams.items() if port not in service_ports for p in packets]
@@ -88,5 +89,5 @@ def interruptions(found: Sniffed, service_ports: range) -> list[float]:
                 if s - last > 0.3:
                     break
                 last = s
-            delays.append((last - at) * 1000)
+            delays.append(max(0.0, (last - at) * 1000))
     return delays
