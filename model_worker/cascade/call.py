@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from calls.audio import CHUNK_S, SAMPLE_RATE
 from calls.events import Notice, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
+from calls.log import for_call
 from calls.model import Answer, Choice, Instruction, Mode, Role, Utterance, Word
 from model_worker.cascade.ear import ANSWERING, LISTENING, Ear, Speech
 from model_worker.cascade.finals import Final
@@ -158,7 +159,8 @@ class CallStream:
             cancelled = stop.is_set()
             self.emit(ResponseClosed(call_id=self.call_id, response_id=response_id, text=text, cancelled=cancelled))
 
-        writer.write(self.instruction, self.dialogue, reply, say, closed, stop)
+        with for_call(self.call_id):
+            writer.write(self.instruction, self.dialogue, reply, say, closed, stop)
 
     def cancel(self, response_id: str) -> None:
         if (stop := self._stops.get(response_id)) is not None:

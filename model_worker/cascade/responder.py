@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from calls.errors import OffhookError
@@ -101,13 +102,15 @@ class Writer:
 
     def warm(self, instruction: Instruction) -> None:
         """Have the model read the instruction before it is needed."""
-        self._pool.submit(self._warm, [{"role": "system", "content": instruction.text}])
+        self._pool.submit(copy_context().run, self._warm, [{"role": "system", "content": instruction.text}])
 
     def _warm(self, prefix: Sequence[dict[str, str]]) -> None:
         try:
             self._language.warm(prefix)
         except OffhookError as error:
             log.warning("the language model could not be warmed: %s", error)
+        except Exception:
+            log.exception("warming the language model failed")  # as below; nobody waits for the pool's results
 
     def write(
         self,
@@ -120,7 +123,7 @@ class Writer:
     ) -> None:
         """Start writing; `say` gets each sentence, `closed` the whole at the end. Both from another thread."""
         lines = list(dialogue.lines)
-        self._pool.submit(self._write, instruction, lines, reply, say, closed, stop)
+        self._pool.submit(copy_context().run, self._write, instruction, lines, reply, say, closed, stop)
 
     def _write(
         self,
@@ -144,6 +147,9 @@ class Writer:
                 say(sentence + " ")
         except OffhookError as error:
             log.warning("the language model failed: %s", error)
+        except Exception:
+            # The boundary between the language model and the calls: the response must come to its end.
+            log.exception("writing a response failed")
         if not said and not stop.is_set():
             said.append(reply.text)
             say(reply.text)
