@@ -1,6 +1,9 @@
 """How fast a caller who speaks over an answer is noticed, and how often something else pauses or stops it.
 
-    python benchmarks/interruption.py --voices DIR --noises DIR [DIR ...] --answer agent.wav [--echo-db -20]
+    offhook bench interruption [--voices DIR] [--noises DIR ...] [--answer agent.wav] [--echo-db -20]
+
+The voices default to Debian's telephone prompts (package asterisk-core-sounds-en-wav), the answer to the demo
+call's agent.
 
 Every sound is laid over a playing answer and goes through the real interruption path Frame by Frame (no network, no
 wall clock: latencies are sample counts, from the sound's own onset to the verdict). Voices are expected to pause it,
@@ -18,11 +21,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.speech import SOUNDS
 from calls.audio import FRAME_SAMPLES, SAMPLE_RATE
+from offhook.demo import FOLDER
 from telephony.barge_in import Interruption, Verdict
 from telephony.voice_activity import SileroNet
 
 LEAD_S, TAIL_S = 3.0, 1.6
+SILENT = 200  # of 32,768: a recording that never gets louder has nothing to notice
 Samples = NDArray[np.int16]
 
 
@@ -119,14 +125,16 @@ def report(kind: str, trials: list[Trial]) -> None:
 def sounds(folder: Path, limit: int, longest_s: float) -> Iterator[tuple[str, Samples]]:
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".wav", ".ogg", ".flac")]
     for path in paths[:: max(1, len(paths) // limit)][:limit]:
-        yield path.name, load(path)[: int(longest_s * SAMPLE_RATE)]
+        sound = load(path)[: int(longest_s * SAMPLE_RATE)]
+        if len(sound) and np.abs(sound).max() > SILENT:  # among prompts there are seconds of silence
+            yield path.name, sound
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--voices", type=Path, required=True)
+    parser.add_argument("--voices", type=Path, default=SOUNDS)
     parser.add_argument("--noises", type=Path, nargs="*", default=[])
-    parser.add_argument("--answer", type=Path, required=True)
+    parser.add_argument("--answer", type=Path, default=FOLDER / "garage-call" / "agent.wav")
     parser.add_argument("--echo-db", type=float)
     parser.add_argument("--interrupt-after-ms", type=int, default=700)
     parser.add_argument("--limit", type=int, default=60)
