@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.speech import Clauses
+from calls.clauses import Clauses
 from calls.events import (
     Answered,
     BargeIn,
@@ -98,11 +98,14 @@ class Answering:
             self.write(ResponseDelta(call_id=self._call_id, response_id=saying.id, seq=0, text=closed.text))
         if saying.writer is None:
             return None
-        rest, saying.writer = saying.writer.rest(), None
+        rest, saying.writer = saying.writer.finish(), None
         if not saying.said and not rest:
             self._forget(saying)
             return saying
-        self._clause(saying, "" if rest in saying.said else rest, last=True)
+        *more, final = [clause for clause in rest if clause not in saying.said] or [""]
+        for clause in more:
+            self._clause(saying, clause)
+        self._clause(saying, final, last=True)
         return None
 
     def stop(self, reason: str) -> None:

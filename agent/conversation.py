@@ -22,10 +22,10 @@ from agent.hints import Hints
 from agent.phrases import READ_BACK, RIGHT, Phrase, phrase
 from agent.policy import Asked, Line, Move, Rules, Turn
 from agent.readback import Details
-from agent.speech import Clauses, clauses
 from agent.words import is_backchannel
 from calls import events as ev
 from calls.audio import CHUNK_S
+from calls.clauses import Clauses, clauses
 from calls.model import Choice, Happening, Role, State, Utterance, next_state
 
 SAME_TURN_S = 0.5  # two reports of the caller's words that end so close together are about the same turn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.speech import clauses
+from calls.clauses import clauses
 
 
 class Phrase(StrEnum):

@@ -13,7 +13,7 @@ from enum import StrEnum, auto
 from agent import words
 from agent.phrases import Phrase, fixed_phrases
 from agent.readback import SHORTEST_NUMBER, Details, details
-from agent.speech import plain_words
+from agent.words import plain_words
 from calls.events import ResponseOpened
 from calls.model import Card, Hint, Instruction, Mode, Participant
 

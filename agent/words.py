@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
-from agent.speech import plain_words
+
+def plain_words(text: str) -> str:
+    """The words alone, lower-case, single-spaced: what phrases are compared by."""
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower().replace("’", "'")))
 
 
 def _any(*alternatives: str) -> str:

@@ -17,8 +17,8 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
+from calls.clauses import clauses
 from calls.errors import OffhookError
-from model_worker.clauses import clauses
 from model_worker.onnx import open_session
 from model_worker.phonemes import kokoro_tokens, phonemes, piper_tokens
 from model_worker.spoken import spoken
@@ -60,14 +60,13 @@ class ClauseVoice(ABC):
         """See `Voice.say`. Nothing is computed before the first piece is asked for."""
         if style not in STYLES:
             raise VoiceError(f"no speaking style {style!r}; there are {', '.join(STYLES)}")
-        for clause in clauses(spoken(text)):
-            if any(character.isalnum() for character in clause):
-                yield self._clause(clause, style)
+        for clause in _parts(text):
+            yield self._clause(clause, style)
 
     def prepare(self, texts: Iterable[str], *, style: str = "normal") -> None:
         """Synthesise fixed phrases (a greeting, "one moment") now and keep them, so that they cost nothing later."""
         for text in texts:
-            for clause in clauses(spoken(text)):
+            for clause in _parts(text):
                 self._kept[clause, style] = self._clause(clause, style)
 
     def _clause(self, clause: str, style: str) -> Pcm:
@@ -202,6 +201,13 @@ def resample(pcm: Pcm, rate: int) -> Pcm:
     length = round(len(pcm) * SAMPLE_RATE / rate)
     wanted: Pcm = (np.fft.irfft(np.fft.rfft(pcm), length) * (length / len(pcm))).astype(np.float32)
     return wanted
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What is said of `text` in one go. The agent speaks clause by clause, so only a long one is cut again here."""
+    for clause in clauses(spoken(text), begins=False):
+        if any(character.isalnum() for character in clause):
+            yield clause
 
 
 def trim(pcm: Pcm, pause_s: float) -> Pcm:

@@ -48,7 +48,7 @@ def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
 
     def make_speaker(post: Callable[[str, Speech], None]) -> Speaker:
         speaker = Speaker(spoken, post)
-        cascade.parts.get_ready = lambda text: speaker.prepare([text])
+        cascade.parts.get_ready = speaker.prepare
         return speaker
 
     return cascade, make_speaker

@@ -51,7 +51,7 @@ class Parts:
     libraries: Libraries
     writer: Writer | None = None
     writes_short: bool = False  # the writer is quick and good enough to write every reply, not only from long cards
-    get_ready: Callable[[str], None] = lambda text: None  # tells the voice what will probably be said
+    get_ready: Callable[[Sequence[str]], None] = lambda texts: None  # tells the voice what will probably be said
 
 
 class Cascade:
@@ -222,7 +222,7 @@ class Cascade:
             if (library := call.ready_library(Mode.ANSWER)) is not None:
                 expected = reply(_text(call.turn, text), library, call.dialogue)
                 if expected.text and self._writer(expected) is None:
-                    self.parts.get_ready(expected.first_clause)
+                    self.parts.get_ready(expected.opening)
 
         return ahead
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
+from calls.clauses import clauses
 from calls.errors import OffhookError
 from calls.model import Answer, Card, Instruction
 from model_worker.cascade.knowledge import FLOOR, READ_ALL, Found, Library
@@ -51,9 +52,10 @@ class Reply:
         return self.card is not None and is_long(self.card)
 
     @property
-    def first_clause(self) -> str:
-        """The clause that the agent will have spoken first: what the voice may get ready."""
-        return first_clause(self.text)
+    def opening(self) -> list[str]:
+        """The clauses that the agent will have spoken first, to the character: what the voice may get ready. The first
+        one is short, so the one after it is needed almost as soon."""
+        return clauses(self.text)[:2]
 
 
 @dataclass(slots=True)
@@ -185,12 +187,3 @@ def is_grounded(sentence: str, card: Card, heard: str) -> bool:
         return False
     used, there = terms(sentence), set(terms(known))
     return not used or sum(term not in there for term in used) / len(used) <= STRANGE
-
-
-def first_clause(text: str) -> str:
-    """Up to the first full stop, or the first comma after three words."""
-    for mark in re.finditer(r"[.!?]['\")]?(?=\s)|[,;:](?=\s)", text):
-        before = text[: mark.end()]
-        if mark.group()[0] in ".!?" or len(before.split()) >= 3:
-            return before
-    return text

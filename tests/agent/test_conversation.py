@@ -18,7 +18,8 @@ REPLY = "We are open from eight to six, Monday to Friday. On Saturday we are ope
 def test_greeting_says_who_that_it_is_an_ai_and_that_it_records() -> None:
     story = Story()
     assert story.said("greeting") == [
-        "Kestrel Garage, hello.",
+        "Kestrel Garage,",
+        "hello.",
         "I'm an AI, and this call is recorded.",
         "How can I help?",
     ]
