@@ -134,7 +134,7 @@ class Conversation:
         saying = self.answering.current
         if saying is None or saying.paused_s is None or end_s < saying.paused_s:
             return
-        if confidence >= self.rules.repair_below and not is_backchannel(text):
+        if confidence >= self.rules.interrupt_above and not is_backchannel(text):
             self.answering.stop("interrupted")
 
     def _listen(self, turn: Turn, response: ev.ResponseOpened | None) -> None:
@@ -147,7 +147,7 @@ class Conversation:
             reason = "dealt with already"
         elif move is Move.IGNORE:
             reason = "nothing to answer"
-        elif move is Move.REPAIR and self.answering.is_heard:
+        elif move is not Move.ANSWER and self.answering.is_heard and turn.confidence < self.rules.interrupt_above:
             reason = "a sound over the answer, which goes on"
         elif response is None and move not in policy.SCRIPTED:
             reason = "the model's turn to decide"

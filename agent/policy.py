@@ -26,6 +26,7 @@ class Rules:
     hints_per_minute: int = 4
     hint_min_score: float = 0.45
     repair_below: float = 0.55  # recogniser's confidence under which the caller is asked again: good lines have 0.7
+    interrupt_above: float = 0.7  # over an answer, words less sure are a hum or a cough: hums have up to 0.64
     repairs_in_a_row: int = 2  # after so many the agent offers to take a message instead
     prompt_after_s: float = 8.0  # of silence after an answer
     dead_air_after_s: float = 20.0  # more, after the prompt

@@ -118,7 +118,12 @@ def test_signs_of_listening_do_not_stop_an_answer(sound: str) -> None:
     assert story.all(ev.StopSaying) == []
 
 
-def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is_asked_about() -> None:
+@pytest.mark.parametrize(
+    ("taken_for", "confidence"), [("I thought.", 0.46), ("I don't know.", 0.64), ("No, no.", 0.58)]
+)
+def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is_asked_about(
+    taken_for: str, confidence: float
+) -> None:
     story = Story().greets()
     response_id = story.asks("When are you open?", REPLY)
     barges_in(story, response_id)
@@ -128,13 +133,13 @@ def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is
         participant_id="caller",
         start_s=story.now_s - 0.4,
         end_s=story.now_s,
-        text="I thought.",
-        confidence=0.46,
+        text=taken_for,
+        confidence=confidence,
     )
     assert story.happens(heard) == []
     story.happens(ev.PlayoutResumed(call_id=CALL, answer_id=response_id, at_s=story.now_s))
-    story.asks("I thought.", confidence=0.46)
-    assert [type(command).__name__ for command in story.news] == ["CancelResponse"]
+    story.asks(taken_for, sources=(), confidence=confidence)
+    assert {type(command).__name__ for command in story.news} == {"CancelResponse"}
 
 
 def test_a_doubtful_mhm_needs_no_repair() -> None:
