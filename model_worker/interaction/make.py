@@ -33,8 +33,8 @@ WORDS = 400  # of the tokenizer: fewer than any model here has
 TEXT = (
     "Good morning, you are through to the service desk. How can I help you today? I would like to know when my parcel "
     "arrives; the number is four seven one, double zero nine. One moment please, I am looking that up for you. It was "
-    "sent on Monday and should be with you tomorrow before noon. Is there anything else that I can do for you? No, thank "
-    "you very much, that is all. Then I wish you a pleasant day. Please hold the line while I connect you to a colleague."
+    "sent on Monday and should be with you tomorrow before noon. Is there anything else that I can do for you? No, "
+    "thanks. Then I wish you a pleasant day. Please hold the line while I connect you to a colleague."
 )
 PUBLISHED_TEST = replace(
     OMNI_3B,
@@ -60,9 +60,7 @@ def make_published(directory: Path, weights: RandomWeights, older: bool = False)
     (directory / published.CONFIG).write_text(yaml.safe_dump(_litgpt_config(config)), encoding="utf-8")
     (directory / published.OMNI_CONFIG[0]).mkdir(exist_ok=True)
     _write_json(directory / published.OMNI_CONFIG[0] / "config.json", _omni_config(weights.config))
-    tensors = _inverse(
-        weights, "decoder.", lambda name: published.translate(name, config), _litgpt_names(config, older)
-    )
+    tensors = _inverse(weights, lambda name: published.translate(name, config), _litgpt_names(config, older))
     if older:
         torch.save(tensors, directory / published.DECODER)
     else:
@@ -109,7 +107,7 @@ def _litgpt_names(config: DecoderConfig, older: bool) -> list[str]:
     return [*published.OUTSIDE, *(f"transformer.h.{n}.{name}" for n in range(config.layers) for name in in_layer)]
 
 
-def _inverse(weights: RandomWeights, part: str, translate: Callable[[str], Any], names: list[str]) -> dict[str, Tensor]:
+def _inverse(weights: RandomWeights, translate: Callable[[str], Any], names: list[str]) -> dict[str, Tensor]:
     """The stored tensors of these names, put together from the parts that they are said to hold."""
     shapes = weights.shapes
     stored = {}
