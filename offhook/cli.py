@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,6 @@ from offhook.up import run as run_up
 
 app = typer.Typer(
     name="offhook",
-    help="An always-on ear on every live call: it transcribes, hints and answers, and shows why.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -41,6 +41,21 @@ Url = Annotated[str, typer.Option(envvar="OFFHOOK_URL", help="A service elsewher
 Password = Annotated[str, typer.Option(envvar="OFFHOOK_PASSWORD", help="Its password.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service, if it is not the usual one.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"offhook {version('offhook')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """An always-on ear on every live call: it transcribes, hints and answers, and shows why."""
 
 
 @app.command(
@@ -132,7 +147,7 @@ def calls(
         if as_json:
             print(json.dumps(found, indent=1))
         elif found:
-            out.print(show.call_table(found))
+            out.print(show.call_table(found), crop=False)
         else:
             out.print("no calls" + (" with that in them" if search else " yet"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +18,16 @@ def clock(at_s: float | None) -> str:
     return "   -  " if at_s is None else f"{int(at_s // 60):2d}:{at_s % 60:04.1f}"
 
 
-def call_table(calls: Iterable[dict[str, Any]]) -> Table:
+def call_table(calls: Sequence[dict[str, Any]]) -> Table:
+    """The ids stand whole however narrow the terminal is: people paste them into `offhook show`."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("call", "started", "mode", "state", "by", "from", "to", "length"):
-        table.add_column(name)
+    longest = max((len(call["id"]) for call in calls), default=0)
+    table.add_column("call", no_wrap=True, min_width=longest, overflow="ignore")
+    for name in ("started", "mode", "state", "by", "from", "to", "length"):
+        gives_way = name in ("from", "to")
+        table.add_column(name, no_wrap=not gives_way, min_width=6 if gives_way else None)
     for call in calls:
-        started = (call.get("started_at") or call.get("offered_at") or "")[:19].replace("T", " ")
+        started = (call.get("started_at") or call.get("offered_at") or "")[:16].replace("T", " ")
         columns = (call["id"], started, call["mode"], call["state"], call["bridge"], call["from"], call["to"])
         table.add_row(*map(escape, columns), clock(call.get("duration_s")))
     return table

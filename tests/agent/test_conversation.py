@@ -24,8 +24,8 @@ def test_greeting_says_who_that_it_is_an_ai_and_that_it_records() -> None:
         "How can I help?",
     ]
     says = story.all(ev.Say)
-    assert [say.seq for say in says] == [0, 1, 2]
-    assert [say.last for say in says] == [False, False, True]
+    assert [say.seq for say in says] == [0, 1, 2, 3]
+    assert [say.last for say in says] == [False, False, False, True]
     assert says[0].prompted_s is None
 
 
