@@ -187,7 +187,7 @@ def _take(stored: Tensor, part: Part, device: torch.device | str, dtype: torch.d
 
 def _report(where: Path, missing: list[str], wrong: list[str], unknown: list[str]) -> str:
     lists = (("missing", missing), ("of the wrong shape", wrong), ("unknown or there twice", unknown))
-    text = "".join(f"\n{len(names)} tensors {kind}:{_listed(names)}" for kind, names in lists if names)
+    text = "".join(f"\nTensors {kind} ({len(names)}):{_listed(names)}" for kind, names in lists if names)
     return (
         f"{where} is not the checkpoint that its configuration describes.{text}\n"
         "Fetch all of its files again, from one version, or write it again with the configuration it was trained with."
