@@ -19,12 +19,14 @@ from calls.events import HintJudged, call_stream
 from calls.model import Decision
 from console.config import Console, console_of
 from console.errors import BadRecording, ConsoleError
+from console.health import models
 from console.recordings import locate
 from console.shapes import (
     CallList,
     CallShape,
     DecisionList,
     ErrorShape,
+    ModelList,
     OfferIn,
     PeaksShape,
     VerdictIn,
@@ -187,6 +189,13 @@ async def judge(call_id: str, hint_id: str, verdict: VerdictIn, console: Here) -
     console.bus.post(call_stream(event.call_id), event)
     delivered = await console.bus.outbox.flush(2.0)
     return {"hint": hint_id, "verdict": verdict.verdict, "delivered": delivered}
+
+
+@router.get("/models", response_model=ModelList, tags=["models"], summary="The models that live workers serve")
+async def list_models(console: Here) -> dict[str, Any]:
+    """Empty while no worker lives. The weights of each are listed by `offhook models list`, on the worker's machine."""
+    services = await console.bus.services()
+    return {"models": models(services.get("worker", {}))}
 
 
 @router.post("/webrtc/offer", tags=["webrtc"], summary="Call in: an SDP offer for an SDP answer and the call's id")

@@ -23,6 +23,25 @@ def has_room(info: dict[str, str]) -> bool:
     return True
 
 
+def models(workers: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The models that live workers serve, by name, from the workers' heartbeats (model_worker/worker.py)."""
+    served: dict[str, dict[str, Any]] = {}
+    for name, info in sorted(workers.items()):
+        worker = {
+            "name": name,
+            "calls": int(info.get("calls", 0)),
+            "room": int(info.get("room", 0)),
+            "load": float(info.get("load", 0)),
+            "step_ms_p99": float(info.get("step_ms_p99", 0)),
+            "missed_deadlines": int(info.get("missed", 0)),
+        }
+        model = served.setdefault(info.get("model", ""), {"calls": 0, "room": 0, "workers": []})
+        model["workers"].append(worker)
+        model["calls"] += worker["calls"]
+        model["room"] += worker["room"]
+    return [{"name": name, **served[name]} for name in sorted(served)]
+
+
 async def health(console: Console) -> tuple[bool, dict[str, Any]]:
     """(ready, what to tell). Needs no password, so it tells no addresses, names or numbers of callers."""
     missing: list[str] = []

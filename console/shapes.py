@@ -150,6 +150,28 @@ class PeaksShape(Shape):
     channels: list[ChannelPeaks]
 
 
+class WorkerShape(Shape):
+    """What a worker said of itself within the last three seconds."""
+
+    name: str
+    calls: int
+    room: int = Field(description="calls it would take now")
+    load: float = Field(description="1: it has all it can do")
+    step_ms_p99: float = Field(description="milliseconds of all but the slowest hundredth of its steps")
+    missed_deadlines: int
+
+
+class ModelShape(Shape):
+    name: str
+    calls: int
+    room: int
+    workers: list[WorkerShape]
+
+
+class ModelList(Shape):
+    models: list[ModelShape]
+
+
 class VerdictIn(Shape):
     verdict: Literal["accepted", "dismissed"]
 

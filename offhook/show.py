@@ -24,8 +24,7 @@ def call_table(calls: Sequence[dict[str, Any]]) -> Table:
     longest = max((len(call["id"]) for call in calls), default=0)
     table.add_column("call", no_wrap=True, min_width=longest, overflow="ignore")
     for name in ("started", "mode", "state", "by", "from", "to", "length"):
-        gives_way = name in ("from", "to")
-        table.add_column(name, no_wrap=not gives_way, min_width=6 if gives_way else None)
+        table.add_column(name, no_wrap=name not in ("from", "to"))  # these two give way first
     for call in calls:
         started = (call.get("started_at") or call.get("offered_at") or "")[:16].replace("T", " ")
         columns = (call["id"], started, call["mode"], call["state"], call["bridge"], call["from"], call["to"])

@@ -231,10 +231,28 @@ async def test_offers_go_to_telephony_and_its_absence_is_said(api: httpx.AsyncCl
     assert (await api.post("/api/v1/webrtc/offer", content=b"x" * 300_000)).status_code == 413
 
 
+async def test_the_models_are_those_of_live_workers(bus: Bus, api: httpx.AsyncClient) -> None:
+    assert (await api.get("/api/v1/models")).json() == {"models": []}
+    info: dict[str, str | int | float] = {"model": "cascade", "room": 3, "calls": 2, "load": 0.25, "step_ms_p99": 41.5}
+    for worker in ("w2", "w1"):
+        await bus.beat("worker", worker, {**info, "missed": 1}, ttl_s=30)
+    await bus.beat("worker", "w3", {"model": "echo", "room": 1}, ttl_s=30)  # a heartbeat may say less
+    await bus.beat("console", "c1", {"browsers": 1})
+    cascade, echo = (await api.get("/api/v1/models")).json()["models"]
+    assert (cascade["name"], cascade["calls"], cascade["room"]) == ("cascade", 4, 6)
+    assert [worker["name"] for worker in cascade["workers"]] == ["w1", "w2"]
+    assert cascade["workers"][0] == {
+        "name": "w1", "calls": 2, "room": 3, "load": 0.25, "step_ms_p99": 41.5, "missed_deadlines": 1,
+    }  # fmt: skip
+    assert (echo["name"], echo["room"], [worker["name"] for worker in echo["workers"]]) == ("echo", 1, ["w3"])
+
+
 async def test_openapi_describes_every_route(api: httpx.AsyncClient) -> None:
     document = (await api.get("/api/v1/openapi.json")).json()
     assert {"/api/v1/calls", "/api/v1/calls/{call_id}", "/api/v1/calls/{call_id}/recording"} <= set(document["paths"])
     assert "CallShape" in document["components"]["schemas"]
+    answer = document["paths"]["/api/v1/models"]["get"]["responses"]["200"]
+    assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ModelList"}
 
 
 async def test_one_password_opens_many_requests_at_once(store: Store, api: httpx.AsyncClient, tmp_path: Path) -> None:
