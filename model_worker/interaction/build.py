@@ -1,0 +1,55 @@
+"""A checkpoint put to work: tower, tiers and memory on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from calls.audio import CHUNK_SAMPLES
+from model_worker.interaction.checkpoint import Checkpoint
+from model_worker.interaction.config import DecoderConfig, MemoryConfig
+from model_worker.interaction.decoder import Decoder
+from model_worker.interaction.memory import Memory
+from model_worker.interaction.padded import SIZES, Padded
+from model_worker.interaction.perception import Perception
+from model_worker.interaction.serving import Serving
+from model_worker.interaction.tier import Tier
+
+CPU_SIZES = range(1, 33)  # without graphs nothing is won by padding
+GPU_PASSES = 2  # tokens between two looks at what was written
+
+
+def build(
+    checkpoint: Checkpoint, slots: int, storage: torch.dtype | None = None, sizes: Sequence[int] | None = None
+) -> Serving:
+    """Serve a checkpoint, on the device and in the type that its weights have.
+
+    `storage`: the type of the keys and values that are kept, torch.float8_e4m3fn for half of the memory. `sizes`: of
+    batches. On a GPU all passes are captured here, which takes a while. Raises torch.OutOfMemoryError if the slots do
+    not fit.
+    """
+    config, weight = checkpoint.config, checkpoint.decoder["embed_tokens.weight"]
+    on_gpu = weight.device.type == "cuda"
+    sizes = sizes or (SIZES if on_gpu else CPU_SIZES)
+    perception = Perception(config, slots + 1, weight.device, weight.dtype)
+    perception.load(checkpoint.tower)
+
+    def perceive(numbers: Tensor, pcm: Tensor) -> Tensor:
+        return perception.hear(numbers[:, 0], pcm)
+
+    def tier(decoder: DecoderConfig, remembered: MemoryConfig, weights: dict[str, Tensor], ear: bool = False) -> Tier:
+        network = Decoder.of(decoder, weights, features=config.decoder.width if ear else None)
+        memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, storage, compiled=on_gpu)
+        return Tier(config, network, memory, sizes, ear=ear)
+
+    return Serving(
+        config,
+        perception,
+        Padded(perceive, (slots,), torch.zeros(CHUNK_SAMPLES), weight.device, sizes),
+        tier(config.decoder, config.memory, checkpoint.decoder),
+        tier(config.ear, config.ear_memory, checkpoint.ear, ear=True) if config.ear and config.ear_memory else None,
+        slots,
+        passes=GPU_PASSES if on_gpu else 1,
+    )

@@ -1,0 +1,269 @@
+"""Streams in slots: who has heard what, who speaks, and what is done next.
+
+    admit    a slot for an ear (one participant of one call), its Instruction computed or copied
+    hear     perceive -> decide for a batch of Chunks; a Chunk that is responded to begins a response
+    write    a few tokens for every ear that speaks, in what is left of the time
+    release  the slot is wiped
+
+Between two Chunks of an ear exactly `words_a_chunk` tokens of its response are written (fewer if it ends): by `write`
+in idle time, or else by `hear` before the next Chunk. So what is written depends on the audio and on nothing else.
+
+A model of two tiers decides with its ear, and its decoder is woken only to speak: it then hears the Chunks that it has
+not heard yet, as many as it can remember.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from calls.audio import CHUNK_SAMPLES
+from calls.errors import OffhookError
+from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
+from model_worker.interaction.ears import Ear, Judged, Said, Text, Track
+from model_worker.interaction.padded import Padded
+from model_worker.interaction.perception import Perception
+from model_worker.interaction.tier import Tier
+
+log = logging.getLogger(__name__)
+
+
+class NoRoom(OffhookError):
+    """There is no slot or no memory for one more call. The calls that are here go on."""
+
+
+class Serving:
+    """Serves up to `slots` ears. Any thread may call anything: one call is worked on at a time.
+
+    `perceive` is the tower's pass; it and the tiers have a row number `slots` for padding. `ear`: the tier that
+    decides, where it is not the decoder. `passes`: tokens that one `write` adds to each response at most.
+    """
+
+    def __init__(
+        self,
+        config: InteractionConfig,
+        perception: Perception,
+        perceive: Padded,
+        decoder: Tier,
+        ear: Tier | None,
+        slots: int,
+        passes: int = 1,
+    ) -> None:
+        self.config = config
+        self.slots = slots
+        self._perception = perception
+        self._perceive = perceive
+        self._decoder = decoder
+        self._ear = ear
+        self._passes = passes
+        self._free = list(reversed(range(slots)))
+        self._ears: dict[int, Ear] = {}  # by slot, in the order of admission
+        self._lock = threading.RLock()
+
+    # --- admit, release -----------------------------------------------------------------------------------------
+
+    def admit(self, prefix: Sequence[int], mode: str = "answer", said: Sequence[Sequence[int]] = ()) -> Ear:
+        """A slot for one participant's ear.
+
+        `prefix` are the tokens of the Instruction with their markers, `mode` ("transcribe", "assist" or "answer") is
+        what the ear of a two-tier model is told instead, `said` the words of the responses on this call so far, of
+        which the newest are kept. Raises NoRoom when all slots are taken or memory runs out, ValueError for a prefix
+        that is empty or too long and for another mode; nothing is changed then.
+        """
+        with self._lock:
+            if not self._free:
+                raise NoRoom(f"all {self.slots} slots are taken: start another worker, or give this one more slots.")
+            slot = self._free.pop()
+            try:
+                ear = self._open(slot, prefix, mode, self._newest(said))
+            except torch.OutOfMemoryError as error:
+                self._empty(slot)
+                raise NoRoom("no memory for the Instruction of one more call: give this worker fewer slots.") from error
+            except BaseException:
+                self._empty(slot)
+                raise
+            self._ears[slot] = ear
+            return ear
+
+    def release(self, ear: Ear) -> None:
+        """The ear is heard no more; what it was saying ends, and no trace of it stays. Twice does no harm."""
+        with self._lock:
+            if self._ears.get(ear.slot) is ear:
+                del self._ears[ear.slot]
+                self._empty(ear.slot)
+
+    def cancel(self, ear: Ear) -> None:
+        """Stop what the ear is saying: it remembers the words up to here."""
+        with self._lock:
+            ear.text, ear.waking = None, 0
+
+    @property
+    def free(self) -> int:
+        """Slots that are not taken."""
+        return len(self._free)
+
+    def _open(self, slot: int, prefix: Sequence[int], mode: str, said: Sequence[Sequence[int]]) -> Ear:
+        self._decoder.open(slot, prefix, said)
+        voice = Track(chunks=len(said), texts=sum(map(len, said)))
+        if self._ear is None:
+            return Ear(slot, voice, voice)
+        self._ear.open(slot, [EAR_TOKENS.index(mode)])
+        return Ear(slot, Track(), voice, unheard=deque(maxlen=self.config.memory.chunks))
+
+    def _newest(self, said: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The last responses that fit into the memory for text, as they were written."""
+        tokens, room = self.config.tokens, self.config.memory.text
+        kept: deque[list[int]] = deque()
+        for words in reversed(said):
+            written = [tokens.text_begin, *words, tokens.text_end]
+            room -= len(written)
+            if room < 0:
+                break
+            kept.appendleft(written)
+        return list(kept)
+
+    def _empty(self, slot: int) -> None:
+        self._decoder.close(slot)
+        if self._ear:
+            self._ear.close(slot)
+        self._perception.reset(slot)
+        self._free.append(slot)
+
+    # --- hear: perceive -> decide -> respond --------------------------------------------------------------------
+
+    def hear(self, batch: Sequence[tuple[Ear, int, Tensor]]) -> tuple[list[Judged | None], list[Said]]:
+        """The next Chunk of some ears, each at most once: the ear, the Chunk's index, its samples [6400] float32.
+
+        None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
+        late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
+        still to be written before these Chunks, and which responses are cut by new ones.
+        """
+        with self._lock:
+            if len({ear for ear, _, _ in batch}) < len(batch):
+                raise ValueError("an ear hears one Chunk at a time")
+            taken = [item for item in batch if self._accept(*item)]
+            said = self._catch_up([ear for ear, _, _ in taken])
+            judged: dict[Ear, Judged] = {}
+            for start in range(0, len(taken), self._perceive.largest):
+                part = taken[start : start + self._perceive.largest]
+                features = self._perceive([(ear.slot,) for ear, _, _ in part], torch.stack([pcm for _, _, pcm in part]))
+                judged |= self._decide(part, features)
+                said += self._respond(part, features, judged)
+            return [judged.get(ear) for ear, _, _ in batch], said
+
+    def _accept(self, ear: Ear, index: int, pcm: Tensor) -> bool:
+        """Whether this is a Chunk that the ear can hear next.
+
+        Lost Chunks take no place and no time in what the call remembers, as if the next one had followed at once; the
+        tower begins anew after them, as behind silence.
+        """
+        here = self._ears.get(ear.slot) is ear
+        if not here or pcm.shape != (CHUNK_SAMPLES,) or (ear.due is not None and index < ear.due):
+            log.warning("slot %d: chunk %d refused, %s is due", ear.slot, index, ear.due if here else "none")
+            return False
+        if ear.due is not None and index > ear.due:
+            ear.lost += index - ear.due
+            self._perception.reset(ear.slot)
+        ear.due = index + 1
+        return True
+
+    def _decide(self, part: Sequence[tuple[Ear, int, Tensor]], features: Tensor) -> dict[Ear, Judged]:
+        """Append the Chunks to the memory of the tier that decides. The one place where the host waits."""
+        tier = self._ear or self._decoder
+        numbers = [(ear.slot, ear.judge.chunks, ear.judge.control) for ear, _, _ in part]
+        scores = tier.hear(numbers, features).tolist()
+        judged = {}
+        for (ear, index, _), score in zip(part, scores, strict=True):
+            respond = score > self.config.threshold
+            ear.judge.heard(tier.markers.control(respond))
+            judged[ear] = Judged(ear, index, respond, score)
+        return judged
+
+    def _respond(
+        self, part: Sequence[tuple[Ear, int, Tensor]], features: Tensor, judged: dict[Ear, Judged]
+    ) -> list[Said]:
+        """Carry on where silence was decided, begin a response where not. Returns the responses that this cuts."""
+        cut = []
+        for (ear, index, _), own in zip(part, features, strict=True):
+            respond = judged[ear].respond
+            if self._ear:
+                ear.unheard.append((own, respond))
+            if respond:
+                if ear.text and ear.text.token != self.config.tokens.text_end:
+                    cut.append(Said(ear, ear.text.index, (), ended=True, cut=True))
+                ear.waking = len(ear.unheard)
+                chunk = ear.voice.chunks + ear.waking - 1
+                ear.text = Text(index, chunk, self.config.tokens.text_begin)
+            if ear.text:
+                ear.text.quota = self.config.words_a_chunk
+        return cut
+
+    # --- write ----------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether `write` has something to do before the next Chunks come."""
+        return any(ear.behind for ear in tuple(self._ears.values()))
+
+    def write(self) -> list[Said]:
+        """One short piece of work for as many ears as one batch holds: a few tokens for those that speak.
+
+        It may have nothing to show: `busy` tells whether there is more to do.
+        """
+        with self._lock:
+            return self._work([ear for ear in self._ears.values() if ear.behind])
+
+    def _catch_up(self, ears: Sequence[Ear]) -> list[Said]:
+        """Write all that is due before the next Chunks of these ears."""
+        said = []
+        while behind := [ear for ear in ears if ear.behind]:
+            said += self._work(behind)
+        return said
+
+    def _work(self, behind: Sequence[Ear]) -> list[Said]:
+        if waking := [ear for ear in behind if ear.waking]:
+            self._wake(waking[: self._perceive.largest])
+            return []
+        return self._write(behind[: self._perceive.largest]) if behind else []
+
+    def _wake(self, ears: Sequence[Ear]) -> None:
+        """The tier that speaks hears the oldest Chunk that it has not heard, of each of these ears."""
+        numbers = [(ear.slot, ear.voice.chunks, ear.voice.control) for ear in ears]
+        unheard = [ear.unheard.popleft() for ear in ears]
+        self._decoder.hear(numbers, torch.stack([features for features, _ in unheard]))
+        for ear, (_, responded) in zip(ears, unheard, strict=True):
+            ear.voice.heard(self._decoder.markers.control(responded))
+            ear.waking -= 1
+
+    def _write(self, ears: Sequence[Ear]) -> list[Said]:
+        calls = [(ear, ear.text) for ear in ears if ear.text]
+        passes = min(self._passes, max(text.quota for _, text in calls))
+        numbers = [(ear.slot, t.token, ear.voice.texts, t.chunk, t.said, t.quota) for ear, t in calls]
+        chosen = self._decoder.write(numbers, passes).tolist()
+        said = [self._take(ear, text, row) for (ear, text), row in zip(calls, chosen, strict=True)]
+        return [words for words in said if words.tokens or words.ended]
+
+    def _take(self, ear: Ear, text: Text, chosen: Iterable[int]) -> Said:
+        """Count what the device wrote, as it counted."""
+        end = self.config.tokens.text_end
+        tokens: list[int] = []
+        ended = False
+        for token in chosen:
+            if not text.quota:
+                break
+            written, text.token = text.token, token
+            text.said += 1
+            text.quota -= 1
+            ear.voice.texts += 1
+            if written == end:
+                ear.text = None
+                break
+            ended = token == end
+            if not ended:
+                tokens.append(token)
+        return Said(ear, text.index, tuple(tokens), ended)
