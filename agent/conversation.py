@@ -147,7 +147,7 @@ class Conversation:
             reason = "dealt with already"
         elif move is Move.IGNORE:
             reason = "nothing to answer"
-        elif move is not Move.ANSWER and self.answering.is_heard and turn.confidence < self.rules.interrupt_above:
+        elif self.answering.is_heard and turn.confidence < self.rules.interrupt_above:
             reason = "a sound over the answer, which goes on"
         elif response is None and move not in policy.SCRIPTED:
             reason = "the model's turn to decide"

@@ -119,10 +119,16 @@ def test_signs_of_listening_do_not_stop_an_answer(sound: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("taken_for", "confidence"), [("I thought.", 0.46), ("I don't know.", 0.64), ("No, no.", 0.58)]
+    ("taken_for", "confidence", "sources"),
+    [
+        ("I thought.", 0.46, ()),
+        ("I don't know.", 0.64, ()),
+        ("No, no.", 0.58, ()),
+        ("Not that.", 0.57, ("hours.md#x",)),
+    ],
 )
 def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is_asked_about(
-    taken_for: str, confidence: float
+    taken_for: str, confidence: float, sources: tuple[str, ...]
 ) -> None:
     story = Story().greets()
     response_id = story.asks("When are you open?", REPLY)
@@ -138,7 +144,7 @@ def test_a_hum_that_the_recogniser_took_for_words_neither_stops_an_answer_nor_is
     )
     assert story.happens(heard) == []
     story.happens(ev.PlayoutResumed(call_id=CALL, answer_id=response_id, at_s=story.now_s))
-    story.asks(taken_for, sources=(), confidence=confidence)
+    story.asks(taken_for, sources=sources, confidence=confidence)
     assert {type(command).__name__ for command in story.news} == {"CancelResponse"}
 
 
