@@ -62,7 +62,7 @@ class Mel:
     def hear(self, state: MelState, rows: Tensor, pcm: Tensor) -> Tensor:
         """The next Chunk's frames, unscaled: log10 power, [B, mels, 40] float32.
 
-        `rows` [B] int64 are the Streams' rows in `state`, each at most once; `pcm` [B, 6400] float32 in -1..1. What is
+        `rows` [B] int64 are the Streams' rows in `state`, each once; `pcm` [B, 6400] float32 in -1..1. What is
         not a number is taken for zero and counted, what is louder than full scale is cut to it.
         """
         if pcm.shape != (rows.shape[0], CHUNK_SAMPLES):

@@ -39,7 +39,8 @@ class Perception:
     def hear(self, rows: Tensor, pcm: Tensor) -> Tensor:
         """The next Chunk of some Streams: `rows` [B] int64, `pcm` [B, 6400] float32 -> features [B, 10, width].
 
-        A Stream may stand in `rows` at most once. The host is not waited for.
+        A Stream may stand in `rows` at most once; a row that is no Stream's, for padding, may be repeated. The host is
+        not waited for.
         """
         raw = self._mel.hear(self.state, rows, pcm)
         window = torch.cat([self._context[rows], raw], dim=2)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
+pytest.importorskip(
+    "transformers", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test"
+)
 
 import numpy as np
 import torch
