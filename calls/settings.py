@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="postgresql+asyncpg://...; empty: an embedded PostgreSQL")
     knowledge: Path | None = Field(None, description="folder of Markdown cards; none: the bundled example garage")
     models: Path = Field(default_factory=lambda: Path.home() / ".cache" / "offhook" / "models")
+    hub_url: str = Field("", description="pull models from this hub, e.g. https://huggingface.co; empty: from packages")
 
     # Who may talk to it
     host: str = Field("127.0.0.1", description="address the console and API listen on")

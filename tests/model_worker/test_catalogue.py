@@ -7,7 +7,11 @@ import io
 import os
 import sys
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -26,6 +30,7 @@ from model_worker.catalogue import (
     UnknownModel,
     load_table,
 )
+from model_worker.hub import HubError
 
 HALVES = (b"first half, " * 100, b"second half" * 100)
 
@@ -185,6 +190,104 @@ def test_no_accepted_path_leaves_its_directory(name: str) -> None:
         return
     base = "/base/dir"
     assert os.path.normpath(f"{base}/{name}").startswith(base)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A model hub: sends one on from `resolve` to another path, as the real ones do."""
+
+    files: dict[str, bytes]
+    served: list[str]
+
+    def do_GET(self) -> None:
+        cdn = self.path.removeprefix("/cdn")
+        if cdn == self.path and cdn in self.files:
+            self.send_response(302)
+            self.send_header("location", f"/cdn{self.path}")
+            self.end_headers()
+        elif cdn in self.files:
+            self.served.append(cdn)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.files[cdn])
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, type[Hub]]]:
+    handler = type("OneHub", (Hub,), {"files": {}, "served": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+AT = "/someone/tiny/resolve/v%201"  # a blank, to see it quoted
+
+
+@pytest.fixture
+def hub_shelf(tmp_path: Path, tiny: Model, hub: tuple[str, type[Hub]]) -> Catalogue:
+    first, second = HALVES
+    files = (ModelFile("a.bin", len(first), sha(first), ()), ModelFile("in/b.bin", len(second), sha(second), (), "x/b"))
+    row = replace(tiny, revision="v 1", files=files)
+    hub[1].files |= {f"{AT}/a.bin": first, f"{AT}/x/b": second}
+    return Catalogue(tmp_path / "home", table={"tiny": row}, hub_url=hub[0])
+
+
+def test_pull_from_a_hub(hub_shelf: Catalogue, hub: tuple[str, type[Hub]], registry: Registry) -> None:
+    seen: list[tuple[int, int, str]] = []
+    directory = hub_shelf.pull("tiny", lambda *step: seen.append(step))
+    assert ((directory / "a.bin").read_bytes(), (directory / "in/b.bin").read_bytes()) == HALVES
+    size = hub_shelf.model("tiny").size
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert seen[-1] == (size, size, "done")
+    assert {total for _, total, _ in seen} == {size}
+    assert hub[1].served == [f"{AT}/a.bin", f"{AT}/x/b"]
+    assert registry.served == []
+    assert not list((hub_shelf.home / ".partial").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"z" * len(HALVES[1]), "has sha256"),
+        (HALVES[1][:-1], "has sha256"),
+        (HALVES[1] + b"more", "is longer than"),
+        (None, "answers 404"),
+    ],
+)
+def test_a_hub_with_another_file_is_refused_and_a_later_pull_goes_on(
+    hub_shelf: Catalogue, hub: tuple[str, type[Hub]], content: bytes | None, said: str
+) -> None:
+    right = hub[1].files.pop(f"{AT}/x/b")
+    if content is not None:
+        hub[1].files[f"{AT}/x/b"] = content
+    with pytest.raises(HubError, match=f"{said}.*OFFHOOK_HUB_URL.*OFFHOOK_MODEL_DIR"):
+        hub_shelf.pull("tiny")
+    assert not (hub_shelf.home / "tiny").exists()
+    hub[1].files[f"{AT}/x/b"] = right
+    hub[1].served.clear()
+    assert hub_shelf.pull("tiny") == hub_shelf.path("tiny")
+    assert hub[1].served == [f"{AT}/x/b"]
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:1", "not a url", "ftp://somewhere"])
+def test_a_hub_that_cannot_be_reached_says_what_to_do(hub_shelf: Catalogue, base: str) -> None:
+    hub_shelf.hub_url = base
+    with pytest.raises(HubError, match=r"cannot be reached.*unset OFFHOOK_HUB_URL"):
+        hub_shelf.pull("tiny")
+
+
+def test_a_model_that_the_hub_does_not_have_comes_from_its_archives(
+    tmp_path: Path, tiny: Model, hub: tuple[str, type[Hub]], registry: Registry
+) -> None:
+    Catalogue(tmp_path / "home", table={"tiny": tiny}, hub_url=hub[0]).pull("tiny")
+    assert registry.served == ["tiny-0", "tiny-1"]
 
 
 def test_links_in_a_tarball_are_not_followed(tmp_path: Path) -> None:
