@@ -1,4 +1,4 @@
-"""Files from a model hub by plain HTTPS: `BASE/OWNER/NAME/resolve/REVISION/FILE`, as huggingface.co and mirrors have it.
+"""Files from a model hub by plain HTTPS: `BASE/OWNER/NAME/resolve/REVISION/FILE`, as huggingface.co serves them.
 
 A file is written as it comes, never longer than the catalogue says, and kept only if its sha256 is the pinned one.
 """
