@@ -21,7 +21,7 @@ test: ## what CI runs: format, lint, types, import contracts, every test against
 
 check: test ## the same
 
-bench: setup ## the benchmarks, one by one: make bench NAME=latency OPTIONS="--calls 20"
+bench: setup ## the benchmarks, one by one: make bench NAME=live OPTIONS="answer --calls 4"
 	@$(VENV)/bin/offhook bench $(NAME) $(OPTIONS)
 
 lock: ## pin and hash every dependency anew

@@ -4,7 +4,7 @@ A Conversation is a fold over the stream `call:ID`. It has no clock, no connecti
 the events say (each Decided brings 0.4 s), so reading the stream again from its start always gives the same state
 and the same commands. The commands are on that stream too, and whatever it does not hold after a restart is `owed`.
 
-    RINGING -> ANSWERING, ASSISTING or TRANSCRIBING -> ENDED or FAILED       (the table is in calls/model.py)
+    RINGING -> ANSWERING, ASSISTING or TRANSCRIBING -> ENDED or FAILED; or REFUSED  (calls/model.py)
 
     ANSWERING     a turn of the caller -> a Move (policy.py) -> what is said, clause by clause (answering.py)
     ASSISTING     a response of the model -> a hint, if the rules allow it (hints.py)

@@ -4,8 +4,9 @@ Events are frozen msgspec Structs. On the bus they are MessagePack with a versio
 types go out as JSON (`to_json`). A field may be added with a default; anything else needs a new VERSION.
 
 Streams (names made by the functions below):
-  calls            life cycle of every call: CallOffered, CallStarted, CallEnded. Followed by every service.
-  work             Assignments that model workers claim with a lease (calls/bus.py).
+  calls            life cycle of every call: CallOffered, CallStarted, CallEnded. The agent service and the
+                   console follow it.
+  work             Assignments that model workers claim with a lease (calls/bus/leases.py).
   prepare          Instructions to get ready for, before the first call comes.
   call:ID          everything that happens on one call, in order: the call's story while it is live.
   audio:ID         the Chunks of the call, about the last 60 s of each participant.

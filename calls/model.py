@@ -1,4 +1,4 @@
-"""The words of the house as types: Call, Participant, Utterance, Decision, Hint, Answer, Instruction.
+"""The words of the house as types: the call's states, Participant, Utterance, Decision, Hint, Answer, Instruction.
 
 Plain frozen dataclasses: they travel inside events (calls/events.py) and are rows in the database (calls/store.py).
 All times are seconds on the call's own clock (0 = the call was answered) unless the name says otherwise.

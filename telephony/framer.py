@@ -1,6 +1,6 @@
 """From what a transport delivers to what the model hears: one Frame a tick without holes, 20 Frames a Chunk.
 
-Sans-IO: no clock, no bus. One Track per human participant, ticked from the call's second 0 whether or not its
+Sans-IO: no clock, no bus. One Framer per human participant, ticked from the call's second 0 whether or not its
 party has joined yet, so that every participant has a Chunk for every index.
 """
 

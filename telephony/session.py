@@ -5,7 +5,8 @@ whether the caller interrupts, writes a Frame to every leg (the answer being sai
 sides for the recording. Media time is the number of ticks since the first leg joined. Clocks are read only for the
 Unix times that some events carry.
 
-What the other services say arrives in `receive`; what they must know is posted to `call:ID` and `audio:ID`. Legs
+What the other services say arrives in `receive`; what they must know is posted to `call:ID`,
+`audio:ID` and, for the call's life cycle, `calls`. Legs
 report by the callbacks that `join` sets. All of it on the event loop, none of it blocking.
 """
 

@@ -1,1 +1,1 @@
-"""The Audio Interaction Model (arXiv 2606.05121) as a serving engine: docs/decisions/0009 is the way in."""
+"""The Audio Interaction Model (arXiv 2606.05121) as a serving engine: docs/decisions/0009-what-a-call-remembers.md is the way in."""
