@@ -38,7 +38,7 @@ class Phrase(StrEnum):
 
 # Variants are used in turn, so that a caller who meets the same obstacle twice does not hear the same words twice.
 VARIANTS: dict[Phrase, tuple[str, ...]] = {
-    Phrase.GREETING: ("{company}, hello. I'm an AI, and this call is recorded. How can I help?",),
+    Phrase.GREETING: ("Hello, this is {company}. I'm an AI, and this call is recorded. How can I help?",),
     Phrase.HELLO: ("Hello, I can hear you. How can I help?", "Yes, I'm here. What can I do for you?"),
     Phrase.WELCOME: ("You're welcome. Is there anything else?", "My pleasure. Anything else I can help with?"),
     Phrase.GO_AHEAD: ("Of course. What would you like to know?", "Sure, go ahead."),

@@ -18,14 +18,13 @@ REPLY = "We are open from eight to six, Monday to Friday. On Saturday we are ope
 def test_greeting_says_who_that_it_is_an_ai_and_that_it_records() -> None:
     story = Story()
     assert story.said("greeting") == [
-        "Kestrel Garage,",
-        "hello.",
+        "Hello, this is Kestrel Garage.",
         "I'm an AI, and this call is recorded.",
         "How can I help?",
     ]
     says = story.all(ev.Say)
-    assert [say.seq for say in says] == [0, 1, 2, 3]
-    assert [say.last for say in says] == [False, False, False, True]
+    assert [say.seq for say in says] == [0, 1, 2]
+    assert [say.last for say in says] == [False, False, True]
     assert says[0].prompted_s is None
 
 

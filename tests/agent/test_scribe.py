@@ -106,7 +106,7 @@ async def test_a_call_is_written_whole_and_again_without_change(store: Store) ->
     assert [hint["verdict"] for hint in story["hints"]] == ["accepted"]
     assert story["utterances"][0]["words"][0]["text"] == "hello"
     assert [answer["heard_text"] for answer in story["answers"]] == [
-        "Kestrel Garage, hello. I'm an AI, and this call is recorded. How can I help?",
+        "Hello, this is Kestrel Garage. I'm an AI, and this call is recorded. How can I help?",
         "We are open",
     ]
     assert [notice["text"] for notice in story["notices"]] == ["nul  byte"]

@@ -153,7 +153,7 @@ async def test_a_call_from_ring_to_rows(bus: Bus, bus_url: str, store: Store) ->
         assignments = await until(lambda: bus.read(ev.WORK))
         instruction = assignments[0].event.instruction
         assert len(instruction.cards) > 20
-        assert "Kestrel Garage," in instruction.options["phrases"].splitlines()
+        assert "Hello, this is Kestrel Garage." in instruction.options["phrases"].splitlines()
         phone.answer()
         await until(lambda: _has(phone, "say greeting 2"))
         phone.play("greeting")
