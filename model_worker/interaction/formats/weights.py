@@ -47,23 +47,29 @@ class Store(Protocol):
 
 
 class SafeStore:
-    """Safetensors files, mapped into memory and read when asked."""
+    """Safetensors files, mapped into memory one at a time: their tensors are best read file by file."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.shapes: Shapes = {}
-        self._files: dict[str, Any] = {}
+        self._paths: dict[str, Path] = {}
+        self._mapped: tuple[Path, Any] | None = None
         for path in paths:
-            try:
-                file: Any = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} cannot be read as safetensors ({error}). Fetch it again.") from error
+            file = self._map(path)
             for name in file.keys():  # noqa: SIM118 - not a dict
                 self.shapes[name] = tuple(file.get_slice(name).get_shape())
-                self._files[name] = file
+                self._paths[name] = path
 
     def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._files[name].get_tensor(name)
+        tensor: Tensor = self._map(self._paths[name]).get_tensor(name)
         return tensor
+
+    def _map(self, path: Path) -> Any:
+        if self._mapped is None or self._mapped[0] != path:
+            try:
+                self._mapped = path, safe_open(path, framework="pt")
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} cannot be read as safetensors ({error}). Fetch it again.") from error
+        return self._mapped[1]
 
 
 class TorchStore:
