@@ -41,8 +41,10 @@ class Padded:
 
     @torch.inference_mode()
     def __call__(self, numbers: Sequence[Sequence[int]], given: Tensor | None = None, repeat: int = 1) -> Tensor:
-        """The output for these rows after `repeat` passes. The host is not waited for."""
+        """The output for 1 to `largest` rows after `repeat` passes. The host is not waited for."""
         rows = len(numbers)
+        if not 1 <= rows <= self.largest:
+            raise ValueError(f"a batch has 1 to {self.largest} rows, not {rows}")
         size = next(size for size in self.sizes if size >= rows)
         self._fill(self._numbers[size][:rows], torch.tensor(numbers))
         self._numbers[size][rows:] = self._idle

@@ -1,0 +1,274 @@
+"""Ears come and go, are given what is no Chunk, and leave no trace."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.serving import Ear, NoRoom, Serving
+from model_worker.interaction.tier import PREFIXES, Tier
+from tests.model_worker.interaction.audio import in_chunks, sound
+from tests.model_worker.interaction.served import DEVICES, PREFIX, SMALL, TWO_TIERS, Heard, listen, serve, take
+
+BOTH = pytest.mark.parametrize("config", [SMALL, TWO_TIERS], ids=["one tier", "two tiers"])
+ALWAYS = replace(SMALL, threshold=0.0)
+NEVER = replace(SMALL, threshold=1.0)
+
+
+def state(serving: Serving) -> list[Tensor]:
+    """All that is kept of calls on the device, without the slot for padding."""
+    tiers = [tier for tier in (serving._decoder, serving._ear) if tier]
+    kept = [tensor for tier in tiers for tensor in (tier.memory.keys, tier.memory.values)]
+    perception = serving._perception
+    rows = [perception.state.tail, perception.state.loudest, perception._context]
+    times = [tier.memory.times[:-1] for tier in tiers]
+    return [tensor[:, :-1].clone() for tensor in kept] + [tensor[:-1].clone() for tensor in (*rows, *times)]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+
+
+@BOTH
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_slot_has_no_trace_of_the_call_before(config: InteractionConfig, device: str) -> None:
+    """Not a byte, and the next call there says what it would have said anywhere."""
+    canary, pcm = in_chunks(sound(7, 9)), in_chunks(sound(8, 9))
+    serving = serve(config, slots=1, device=device)
+    fresh = state(serving)
+    [expected] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    serving.release(next(iter(serving._ears.values())))
+    assert same(fresh, state(serving))
+    other = serving.admit([*PREFIX[:3], 99, 98, 97, PREFIX[-1]])
+    listen(serving, [(other, 0, canary)])
+    assert not same(fresh, state(serving))
+    serving.release(other)
+    serving.release(other)
+    assert same(fresh, state(serving))
+    assert serving.free == 1
+    [again] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    assert (again.scores, again.choices()) == (expected.scores, expected.choices())
+
+
+@BOTH
+def test_a_chunk_twice_or_too_late_changes_nothing(config: InteractionConfig) -> None:
+    pcm = in_chunks(sound(3, 8))
+    serving = serve(config)
+    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    listen(serving, [(ear, 0, pcm[:6]), (other, 0, pcm[:5])])
+    before = state(serving)
+    for late in (5, 4, 0):
+        assert serving.hear([(ear, late, pcm[7])]) == ([None], [])
+    assert serving.hear([(ear, 6, pcm[6][:100])]) == ([None], [])
+    assert same(before, state(serving))
+    with pytest.raises(ValueError, match="one Chunk at a time"):
+        serving.hear([(ear, 6, pcm[6]), (ear, 7, pcm[7])])
+    assert same(before, state(serving))
+    # Refusals in a batch do not touch the others.
+    [refused, heard], _ = serving.hear([(ear, 2, pcm[2]), (other, 5, pcm[5])])
+    assert refused is None
+    assert heard
+    assert heard.index == 5
+
+
+def test_lost_audio_takes_no_place_and_no_time() -> None:
+    pcm = in_chunks(sound(3, 10))
+    serving = serve(NEVER)
+    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    for index in (10, 11, 15, 16):
+        serving.hear([(ear, index, pcm[index - 10])])
+    for index, heard in enumerate((0, 1, 5, 6)):
+        if index == 2:
+            serving._perception.reset(other.slot)
+        serving.hear([(other, index, pcm[heard])])
+    assert ear.lost == 3
+    assert ear.judge.chunks == 4
+    assert same(
+        [tensor[ear.slot] for tensor in state(serving)[2:]], [tensor[other.slot] for tensor in state(serving)[2:]]
+    )
+    assert torch.allclose(
+        serving._decoder.memory.keys[:, ear.slot], serving._decoder.memory.keys[:, other.slot], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("bad", [torch.full((6400,), torch.nan), torch.full((6400,), 1e9), torch.zeros(6400)])
+def test_broken_sound_harms_nobody(bad: Tensor) -> None:
+    pcm = in_chunks(sound(4, 12))
+    serving = serve(SMALL)
+    broken, well = serving.admit(PREFIX), serving.admit(PREFIX)
+    heard = listen(serving, [(broken, 0, [bad if n == 3 else chunk for n, chunk in enumerate(pcm)]), (well, 0, pcm)])
+    [alone] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    assert all(0.0 <= score <= 1.0 for score in heard[0].scores)
+    assert heard[1].choices() == alone.choices()
+    assert torch.isfinite(serving._decoder.memory.values).all()
+
+
+def test_admission_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pcm = in_chunks(sound(5, 6))
+    serving = serve(SMALL, slots=2)
+    ear = serving.admit(PREFIX)
+    listen(serving, [(ear, 0, pcm[:3])])
+    before = state(serving)
+
+    def no_memory(self: Tier, slot: int, *_: object) -> None:
+        self.memory.times[slot, 0] = 0
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tier, "open", no_memory)
+        with pytest.raises(NoRoom, match="fewer slots"):
+            serving.admit(PREFIX)
+    for refused in ([], [1] * (SMALL.memory.prefix + 1)):
+        with pytest.raises(ValueError, match="1 to 10 tokens"):
+            serving.admit(refused)
+    assert same(before, state(serving))
+    serving.admit(PREFIX)
+    with pytest.raises(NoRoom, match="all 2 slots"):
+        serving.admit(PREFIX)
+    judged, _ = serving.hear([(ear, 3, pcm[3])])
+    assert judged[0] is not None
+
+
+@BOTH
+def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None:
+    config = replace(config, threshold=0.0)
+    pcm = in_chunks(sound(5, 6))
+    serving = serve(config)
+    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    serving.hear([(ear, 0, pcm[0]), (other, 0, pcm[0])])
+    serving.write()
+    assert serving.busy
+    serving.cancel(other)
+    serving.release(ear)
+    assert not serving.busy
+    assert serving.write() == []
+    assert serving.hear([(ear, 1, pcm[1])]) == ([None], [])
+    [judged], said = serving.hear([(other, 1, pcm[1])])
+    assert judged
+    assert judged.respond
+    assert said == []  # nothing is cut: it was not speaking any more
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_an_answer_that_never_ends_is_ended(passes: int) -> None:
+    """It is as long as `longest`, and TEXT_END stands behind it in the memory."""
+    serving = serve(replace(SMALL, threshold=1.0))
+    serving._passes = passes
+    never = [serving.config.tokens.text_end]
+    serving._decoder._forbidden[:, never] = float("-inf")
+    ear = serving.admit(PREFIX)
+    serving.config = replace(serving.config, threshold=0.0)
+    chunks = in_chunks(sound(5, 8))
+    life = Heard()
+    for index, chunk in enumerate(chunks):
+        [judged], said = serving.hear([(ear, index, chunk)])
+        assert judged
+        life.judge(judged)
+        take({ear: life}, said)
+        serving.config = NEVER
+        while serving.busy:
+            take({ear: life}, serving.write())
+    assert life.responded == life.ended == [0]
+    assert len(life.words[0]) == SMALL.longest
+    assert ear.text is None
+    assert ear.voice.texts == SMALL.longest + 2
+
+
+def test_a_minute_later_a_chunk_costs_the_same() -> None:
+    """Work is counted, not timed: for a Chunk and for a word, at any age of a call."""
+    serving = serve(ALWAYS)
+    ear = serving.admit(PREFIX)
+    pcm = in_chunks(sound(1, 20))
+    work = []
+    for index in range(60):
+        with FlopCounterMode(display=False) as counter:
+            serving.hear([(ear, index, pcm[index % 20])])
+            serving.write()
+        while serving.busy:
+            serving.write()
+        work.append(counter.get_total_flops())
+    assert len(set(work)) == 1
+    assert work[0] > 0
+
+
+def test_an_instruction_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And many of them do not pile up; a copy is as good as the first."""
+    serving = serve(SMALL, slots=3)
+    read: list[int] = []
+    original = Tier._read
+
+    def counted(self: Tier, slot: int, *rest: object) -> None:
+        read.append(slot)
+        original(self, slot, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tier, "_read", counted)
+    first, second = serving.admit(PREFIX), serving.admit(PREFIX)
+    assert len(read) == 1
+    memory = serving._decoder.memory
+    assert torch.equal(memory.keys[:, first.slot], memory.keys[:, second.slot])
+    assert torch.equal(memory.times[first.slot], memory.times[second.slot])
+    for word in range(PREFIXES + 5):
+        serving.release(serving.admit([*PREFIX, word]))
+    assert len(serving._decoder._prefixes) == PREFIXES
+
+
+@BOTH
+def test_a_call_taken_over_remembers_what_was_said(config: InteractionConfig) -> None:
+    """As if the words had been written here; the oldest that do not fit are left out."""
+    serving = serve(config)
+    tokens = config.tokens
+    ear = serving.admit(PREFIX, said=[[1, 2, 3, 4, 5], [6, 7], [tokens.sad, 8, 9]])
+    other: Ear = serving.admit(PREFIX)
+    memory = serving._decoder.memory
+    written = [[tokens.text_begin, 6, 7, tokens.text_end], [tokens.text_begin, tokens.sad, 8, 9, tokens.text_end]]
+    for chunk, words in enumerate(written):
+        for said, word in enumerate(words):
+            serving._decoder.write([(other.slot, word, sum(map(len, written[:chunk])) + said, chunk, said, 1)], 1)
+    assert ear.voice.texts == 9
+    assert torch.equal(memory.times[ear.slot], memory.times[other.slot])
+    assert torch.allclose(memory.keys[:, ear.slot], memory.keys[:, other.slot], atol=1e-4)
+    listen(serving, [(ear, 0, in_chunks(sound(1, 6)))])
+
+
+def test_the_decoder_is_woken_to_what_it_would_have_heard() -> None:
+    """Woken for several Chunks of several calls, it says what it says when it is fed the same Chunks one by one."""
+    pcm = [in_chunks(sound(seed, 4)) for seed in range(2)]
+    serving = serve(replace(TWO_TIERS, threshold=1.0))
+    ears = [serving.admit(PREFIX) for _ in pcm]
+    for index in range(3):
+        serving.hear([(ear, index, chunks[index]) for ear, chunks in zip(ears, pcm, strict=True)])
+    assert (serving._decoder.memory.times[:2] >= TWO_TIERS.memory.prefix).sum() == 0
+    fed = [[own for own, _ in ear.unheard] for ear in ears]
+    serving.config = replace(TWO_TIERS, threshold=0.0)
+    serving.hear([(ear, 3, chunks[3]) for ear, chunks in zip(ears, pcm, strict=True)])
+    lives = {ear: Heard(words={3: []}) for ear in ears}
+    fed = [[*own, ear.unheard[-1][0]] for own, ear in zip(fed, ears, strict=True)]
+    while serving.busy:
+        take(lives, serving.write())
+
+    single, tokens = serve(TWO_TIERS)._decoder, TWO_TIERS.tokens
+    for slot, (ear, chunks) in enumerate(zip(ears, fed, strict=True)):
+        single.open(slot, PREFIX)
+        for number, features in enumerate(chunks):
+            single.hear([(slot, number, tokens.keep_silence if number else -1)], features[None])
+        chosen = single.write([(slot, tokens.text_begin, 0, 3, 0, TWO_TIERS.words_a_chunk)], 3)
+        assert lives[ear].words[3] == [token for token in chosen[0].tolist() if token != tokens.text_end]
+        assert lives[ear].words[3]
+
+
+def test_eight_bit_memory_decides_almost_the_same() -> None:
+    pcm = in_chunks(sound(1, 10))
+    lives = []
+    for storage in (None, torch.float8_e4m3fn):
+        serving = serve(NEVER, storage=storage)
+        lives += listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    assert lives[0].scores != lives[1].scores
+    assert lives[0].scores == pytest.approx(lives[1].scores, abs=0.15)
