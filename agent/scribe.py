@@ -125,7 +125,7 @@ class CallRows:
         if minute < self._newest_minute - 1:
             return  # written long ago
         self._newest_minute = max(self._newest_minute, minute)
-        decision = Decision(event.participant_id, event.chunk, event.choice, event.score, event.late)
+        decision = Decision(event.participant_id, event.chunk, event.choice, event.score, event.late, event.stopped)
         self._traces.setdefault((event.participant_id, minute), {})[event.chunk] = decision
         self._changed_traces.add((event.participant_id, minute))
 

@@ -97,11 +97,13 @@ class Prepare(Event, frozen=True, tag=True, kw_only=True):
 
 
 class CallAccepted(Event, frozen=True, tag=True, kw_only=True):
-    """A worker holds the lease and has opened a Stream. `takeover`: it continues another worker's call."""
+    """A worker holds the lease and has opened a Stream. `takeover`: it continues another worker's call. `transcribes`:
+    its model tells what it hears in words (Partial, Uttered); one that does not gives responses without `heard`."""
 
     worker: str
     model: str
     takeover: bool = False
+    transcribes: bool = True
 
 
 # --- media facts (telephony) ------------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ class Notice(Event, frozen=True, tag=True, kw_only=True):
 
 
 class Decided(Event, frozen=True, tag=True, kw_only=True):
-    """One Decision, for every Chunk of every participant, in order."""
+    """One Decision, for every Chunk of every participant, in order. `stopped`: see calls.model.Decision."""
 
     participant_id: str
     chunk: int
@@ -197,6 +199,7 @@ class Decided(Event, frozen=True, tag=True, kw_only=True):
     score: float
     late: bool = False
     compute_ms: float = 0.0
+    stopped: bool = False
 
 
 class Partial(Event, frozen=True, tag=True, kw_only=True):
@@ -220,7 +223,8 @@ class ResponseOpened(Event, frozen=True, tag=True, kw_only=True):
     """The model chose to assist or to answer at `chunk`. Text follows as ResponseDelta; policy decides its fate.
 
     `heard` is the text it responds to and `confidence` the recogniser's (0..1); `trigger_s` is the end of those
-    words; `sources` are the Card sources it stands on (empty: it knows nothing about this).
+    words; `sources` are the Card sources it stands on (empty: it knows nothing about this). A model that writes no
+    transcript says so by an empty `heard`: then `trigger_s` is the end of the Chunk, and it needs no sources.
     """
 
     response_id: str

@@ -119,13 +119,18 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the model chose at one Chunk of one participant, with a score in 0..1. `late` = past its deadline."""
+    """What the model chose at one Chunk of one participant, with a score in 0..1. `late` = past its deadline.
+
+    `stopped`: before this Chunk the model was told to end a response, which it remembers as broken off. Who decides the
+    call again must tell it so at the same place.
+    """
 
     participant_id: str
     chunk: int
     choice: Choice
     score: float
     late: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Decisions packed for the database: two bytes a Chunk.
 
-Byte 0: the choice in its low 3 bits (0 = nothing was decided, 1.. = Choice in its own order), bit 7 = late.
+Byte 0: the choice in its low 3 bits (0 = nothing was decided, 1.. = Choice in its own order), bit 6 = stopped, bit 7 =
+late.
 Byte 1: the score, 0..255 for 0..1. Chunk n of minute m stands at offset 2 * (n - 150 * m).
 """
 
@@ -13,7 +14,7 @@ from calls.model import Choice, Decision
 CHUNKS_A_MINUTE = 150
 _CODES = {choice: code for code, choice in enumerate(Choice, start=1)}
 _CHOICES = {code: choice for choice, code in _CODES.items()}
-_LATE = 0x80
+_STOPPED, _LATE = 0x40, 0x80
 
 
 def pack(minute: int, decisions: Iterable[Decision]) -> bytes:
@@ -24,7 +25,8 @@ def pack(minute: int, decisions: Iterable[Decision]) -> bytes:
         place = decision.chunk - minute * CHUNKS_A_MINUTE
         if not 0 <= place < CHUNKS_A_MINUTE:
             raise ValueError(f"chunk {decision.chunk} is not in minute {minute}")
-        trace[2 * place] = _CODES[decision.choice] | (_LATE if decision.late else 0)
+        flags = (_LATE if decision.late else 0) | (_STOPPED if decision.stopped else 0)
+        trace[2 * place] = _CODES[decision.choice] | flags
         trace[2 * place + 1] = round(255 * min(max(decision.score, 0.0), 1.0))
         end = max(end, 2 * place + 2)
     return bytes(trace[:end])
@@ -36,4 +38,5 @@ def unpack(participant_id: str, minute: int, trace: bytes) -> Iterator[Decision]
         code, score = trace[2 * place], trace[2 * place + 1]
         choice = _CHOICES.get(code & 0x07)
         if choice is not None:
-            yield Decision(participant_id, minute * CHUNKS_A_MINUTE + place, choice, score / 255, bool(code & _LATE))
+            chunk, late, stopped = minute * CHUNKS_A_MINUTE + place, bool(code & _LATE), bool(code & _STOPPED)
+            yield Decision(participant_id, chunk, choice, score / 255, late, stopped)

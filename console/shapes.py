@@ -130,6 +130,7 @@ class DecisionShape(Shape):
     choice: Literal["silent", "transcribe", "assist", "answer"]
     score: float
     late: bool
+    stopped: bool = Field(description="before this chunk the model was told to end a response")
 
 
 class DecisionList(Shape):

@@ -119,6 +119,7 @@ def decision_json(decision: Decision) -> Story:
         "choice": decision.choice.value,
         "score": round(decision.score, 4),
         "late": decision.late,
+        "stopped": decision.stopped,
     }
 
 
@@ -159,7 +160,7 @@ class LiveStory:
                 }  # fmt: skip
             case Decided() as event:
                 key = (event.participant_id, event.chunk)
-                self._decisions[key] = Decision(*key, event.choice, event.score, event.late)
+                self._decisions[key] = Decision(*key, event.choice, event.score, event.late, event.stopped)
             case Uttered(utterance=said):
                 held = self._utterances.get(said.id)
                 if held is None or said.revision >= held.revision:

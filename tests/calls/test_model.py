@@ -32,7 +32,9 @@ def test_nothing_happens_to_a_call_that_is_over(over: State, happening: Happenin
 )
 def test_a_packed_minute_comes_back(minute: int, chosen: dict[int, tuple[Choice, float, bool]]) -> None:
     decisions = [
-        Decision("caller", minute * CHUNKS_A_MINUTE + place, choice, round(score * 255) / 255, late)
+        Decision(
+            "caller", minute * CHUNKS_A_MINUTE + place, choice, round(score * 255) / 255, late, stopped=place % 2 == 0
+        )
         for place, (choice, score, late) in sorted(chosen.items())
     ]
     trace = pack(minute, decisions)
