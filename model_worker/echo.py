@@ -21,6 +21,7 @@ class EchoModel:
     """Hears everything and says nothing."""
 
     name = "echo"
+    transcribes = False
 
     def prepare(self, instruction: Instruction) -> None:
         return None
@@ -32,6 +33,9 @@ class EchoModel:
         for stream, chunk in batch:
             assert isinstance(stream, EchoStream)
             stream.emit(silent(chunk))
+
+    def respond(self) -> bool:
+        return False
 
     def hear_answer(self, stream: Stream, answer: Answer) -> None:
         return None

@@ -78,16 +78,15 @@ class Engine:
         self._stopping = False
 
     def step(self) -> int:
-        """Admit, perceive, decide, respond: once for every participant that has a Chunk. Returns how many had."""
+        """Admit, perceive, decide: once for every participant that has a Chunk. Respond: a little more of what is being
+        written. Returns how much was done: 0 means that there is nothing to do now."""
         batch = self._admit()
         if batch:
-            began = time.perf_counter()
-            self._perceive(batch)
-            took_ms = (time.perf_counter() - began) * 1000
-            decisions = self._decide(batch, took_ms)
-            self._respond(decisions)
+            took_ms = self._perceive(batch)
+            self._decide(batch, took_ms)
+        writing = self._respond()
         self._retire()
-        return len(batch)
+        return len(batch) + writing
 
     # --- the four parts of a step ---------------------------------------------------------------------------
 
@@ -96,19 +95,21 @@ class Engine:
         with self._wake:
             return self._scheduler.take()
 
-    def _perceive(self, batch: Sequence[Ticket]) -> None:
-        """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way."""
+    def _perceive(self, batch: Sequence[Ticket]) -> float:
+        """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way. Returns
+        how long that took, in milliseconds."""
+        began = time.perf_counter()
         try:
             self.model.step([(ticket.stream, ticket.chunk) for ticket in batch])
         except Exception:
             # The boundary between the model and the calls: a fault must not end the calls of this worker.
             log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in batch}))
+        return (time.perf_counter() - began) * 1000
 
-    def _decide(self, batch: Sequence[Ticket], took_ms: float) -> list[Decided]:
-        """One Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
+    def _decide(self, batch: Sequence[Ticket], took_ms: float) -> None:
+        """Post one Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
         now = self._clock()
         share_ms = round(took_ms / len(batch), 3)
-        decisions = []
         for ticket in batch:
             chunk, line = ticket.chunk, self._lines.get(ticket.stream.call_id)
             decision = self._decided.pop(_key(chunk), None)
@@ -117,17 +118,18 @@ class Engine:
                 if decision is None:
                     decision = silent(chunk, score=0.0)
                     self.books.failed += 1
-                decisions.append(msgspec.structs.replace(decision, late=late, compute_ms=share_ms))
+                self.books.decided += 1
                 self.books.missed += late
-        self.books.decided += len(decisions)
+                line.post(msgspec.structs.replace(decision, late=late, compute_ms=share_ms))
         self.books.step_ms.append(took_ms)
-        return decisions
 
-    def _respond(self, decisions: Sequence[Decided]) -> None:
-        """Send the Decisions on their way."""
-        for decision in decisions:
-            if line := self._lines.get(decision.call_id):
-                line.post(decision)
+    def _respond(self) -> bool:
+        """Let the model write on. False: it has nothing to write."""
+        try:
+            return self.model.respond()
+        except Exception:
+            log.exception("the model failed to write")  # the same boundary
+            return False
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Engine:
     # --- the thread -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Step whenever there is something to do, until `stop`."""
+        """Step as long as there is something to do, sleep while there is not, until `stop`."""
         while not self._stopping:
             if not self.step():
                 with self._wake:

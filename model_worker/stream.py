@@ -39,6 +39,7 @@ class Model(Protocol):
     """Serves many Streams. `step` is called from one thread at a time, never from the event loop."""
 
     name: str
+    transcribes: bool  # it tells what it hears in words
 
     def prepare(self, instruction: Instruction) -> None:
         """Calls with such an Instruction will come: begin to get ready for them. Returns at once."""
@@ -52,6 +53,11 @@ class Model(Protocol):
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
         """Perceive and decide one Chunk of each pair; emits one Decided for each before it returns. Chunks of one
         participant come in order; a missing index means its audio was lost. Must not wait for text generation."""
+        ...
+
+    def respond(self) -> bool:
+        """Write a little more of the responses under way, if that is done in the step's thread: one short piece of
+        work, because Chunks may come meanwhile. False: there is nothing to write now."""
         ...
 
     def hear_answer(self, stream: Stream, answer: Answer) -> None:

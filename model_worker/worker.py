@@ -195,8 +195,11 @@ class Worker:
             return False
         takeover = known.accepted_before
         call.answered = set(known.answers)
-        model = self.engine.model.name
-        call.post(CallAccepted(call_id=call.id, worker=self.name, model=model, takeover=takeover))
+        model = self.engine.model
+        accepted = CallAccepted(
+            call_id=call.id, worker=self.name, model=model.name, takeover=takeover, transcribes=model.transcribes
+        )
+        call.post(accepted)
         if takeover:
             call.next_chunk = {p.id: known.hear_from(p.id) for p in call.instruction.participants}
             go_on(call, known, await self._read(audio_stream(call.id)), self.name)

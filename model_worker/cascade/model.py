@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,10 +59,12 @@ class Cascade:
     """Implements model_worker.stream.Model."""
 
     name = "cascade"
+    transcribes = True
 
     def __init__(self, parts: Parts, patient: bool = False) -> None:
-        """`patient`: wait for words in every step, however long, so that the same audio is decided in the same way
-        whatever else this machine does. For tests, and for deciding a recorded call again; never on a live call."""
+        """`patient`: wait for the cards, and for words in every step, however long, so that the same audio is decided
+        in the same way whatever else this machine does. For tests, and for deciding a recorded call again; never on a
+        live call."""
         self.parts = parts
         self._patient = patient
         self._open: set[str] = set()  # calls
@@ -77,6 +80,8 @@ class Cascade:
         writes = self.parts.writes_short or any(is_long(card) for card in instruction.cards)
         if self.parts.writer and writes and instruction.mode is Mode.ANSWER:
             self.parts.writer.warm(instruction)
+        if self._patient and library is not None:
+            wait([library])
         self._open.add(call_id)
         return CallStream(call_id, instruction, emit, past, library)
 
@@ -105,6 +110,10 @@ class Cascade:
 
     def load(self) -> float:
         return min(1.0, self.parts.transcriber.delay_s() / FULL_DELAY_S)
+
+    def respond(self) -> bool:
+        """Responses are written on threads of their own."""
+        return False
 
     # --- a step -----------------------------------------------------------------------------------------------
 

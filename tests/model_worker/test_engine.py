@@ -117,6 +117,68 @@ def test_closing_at_once_forgets_the_queue() -> None:
     assert posted == []
 
 
+class Writing(EchoModel):
+    """Has some words to write after each Chunk, one at a time."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.left = 0
+        self.wrote_all = threading.Event()
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        super().step(batch)
+        self.order.append("heard")
+        self.left = 2
+
+    def respond(self) -> bool:
+        if self.left:
+            self.order.append("wrote")
+            self.left -= 1
+        else:
+            self.wrote_all.set()
+        return self.left > 0
+
+
+def test_a_step_writes_a_little_after_it_has_heard_and_also_when_nothing_is_heard() -> None:
+    model = Writing()
+    engine = Engine(model, clock=Clock())
+    stream = engine.open("c1", INSTRUCTION, Past(), lambda event: None)
+    engine.hear(stream, chunk(0), deadline=1.0)
+    engine.hear(stream, chunk(1), deadline=1.0)
+    while engine.step():
+        pass
+    assert model.order == ["heard", "wrote", "heard", "wrote", "wrote"]
+
+
+def test_the_thread_writes_until_there_is_nothing_more() -> None:
+    model = Writing()
+    model.left = 50
+    engine = Engine(model)
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        assert model.wrote_all.wait(10)
+        assert model.order == ["wrote"] * 50
+    finally:
+        engine.stop()
+        thread.join(10)
+
+
+class Speechless(EchoModel):
+    def respond(self) -> bool:
+        raise RuntimeError("no words")
+
+
+def test_a_model_that_fails_to_write_still_hears(caplog: pytest.LogCaptureFixture) -> None:
+    engine, posted = Engine(Speechless(), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    engine.hear(stream, chunk(0), deadline=1.0)
+    with caplog.at_level(logging.ERROR):
+        assert [engine.step(), engine.step()] == [1, 0]
+    assert [type(e) for e in posted] == [Decided]
+    assert "no words" in caplog.text
+
+
 def test_the_thread_steps_and_stops() -> None:
     engine, decided = Engine(EchoModel()), threading.Semaphore(0)
     stream = engine.open("c1", INSTRUCTION, Past(), lambda event: decided.release())
