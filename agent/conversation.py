@@ -61,6 +61,7 @@ class Conversation:
         self._quiet_since_s = 0.0
         self._prompted = False
         self._patient = False
+        self._has_words = True  # the model tells what the caller says
         self._held = False
         self._said_goodbye = False
         self._hung_up = False
@@ -84,6 +85,8 @@ class Conversation:
             case ev.CallEnded() if self.state not in OVER:
                 end = Happening.LOST if event.state is State.FAILED else Happening.HUNG_UP
                 self.state = next_state(self.state, end, self.mode)
+            case ev.CallAccepted():
+                self._has_words = event.transcribes
             case ev.PlayoutStarted():
                 self.answering.started(event)
             case ev.PlayoutEnded():
@@ -143,7 +146,7 @@ class Conversation:
         reason = ""
         if self.state is not State.ANSWERING or self._hung_up:
             reason = "the agent does not answer now"
-        elif turn.end_s <= self._dealt_with_s + SAME_TURN_S:
+        elif turn.end_s <= self._dealt_with_s + SAME_TURN_S and not turn.wordless:
             reason = "dealt with already"
         elif move is Move.IGNORE:
             reason = "nothing to answer"
@@ -226,7 +229,8 @@ class Conversation:
 
     def _respond(self, opened: ev.ResponseOpened) -> None:
         if opened.choice is Choice.ANSWER and opened.participant_id == Role.CALLER:
-            self._listen(Turn(opened.heard, opened.trigger_s, opened.confidence, opened.sources), opened)
+            turn = Turn(opened.heard, opened.trigger_s, opened.confidence, opened.sources, wordless=not opened.heard)
+            self._listen(turn, opened)
         elif opened.choice is Choice.ASSIST and self.state is State.ASSISTING:
             self._refuse(opened, self.hints.open(opened, self.now_s))
         else:
@@ -283,7 +287,8 @@ class Conversation:
 
     def _mind_silence(self, quiet_s: float) -> None:
         """Silence after an answer is met with one prompt, then with a goodbye: never with dead air."""
-        patience_s = self.rules.patience_s if self._patient else self.rules.prompt_after_s
+        unsure = self._patient or not self._has_words  # where no words come, the caller may be in the middle of many
+        patience_s = self.rules.patience_s if unsure else self.rules.prompt_after_s
         if self._said_goodbye and quiet_s >= patience_s:
             self._hang_up("goodbye")
         elif self._prompted and quiet_s >= self.rules.dead_air_after_s:

@@ -17,6 +17,9 @@ from agent.words import plain_words
 from calls.events import ResponseOpened
 from calls.model import Card, Hint, Instruction, Mode, Participant
 
+OWN_WORDS = "the model's own words"  # the source of a hint that stands on no card that could be named
+OWN_TITLE = "Suggestion"
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -30,7 +33,7 @@ class Rules:
     repairs_in_a_row: int = 2  # after so many the agent offers to take a message instead
     prompt_after_s: float = 8.0  # of silence after an answer
     dead_air_after_s: float = 20.0  # more, after the prompt
-    patience_s: float = 60.0  # instead of prompt_after_s when the caller asked us to wait
+    patience_s: float = 60.0  # instead of prompt_after_s when the caller asked us to wait, or may be speaking unheard
     answer_words: int = 60  # a model's answer is ended at the first clause after so many words
     unheard_after_s: float = 12.0  # an answer not on the wire by then is given up
 
@@ -100,12 +103,16 @@ SCRIPT: dict[Move, Line] = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the caller said. `confidence` is the recogniser's; `sources` what the model's response stands on."""
+    """What the caller said. `confidence` is the recogniser's; `sources` what the model's response stands on.
+
+    `wordless`: a model that writes no transcript responds to it, so that there is nothing to judge it by: it is said.
+    """
 
     heard: str
     end_s: float
     confidence: float = 1.0
     sources: tuple[str, ...] = ()
+    wordless: bool = False
 
 
 def given(text: str, asked: Asked) -> Details:
@@ -120,6 +127,8 @@ def given(text: str, asked: Asked) -> Details:
 
 def move(turn: Turn, asked: Asked, rules: Rules) -> Move:
     """What to do about `turn` when the agent's last words asked for `asked`."""
+    if turn.wordless:
+        return Move.ANSWER
     said = plain_words(turn.heard)
     if not said:
         return Move.IGNORE
@@ -164,21 +173,37 @@ def _reply(said: str, asked: Asked) -> Move | None:
     return Move.DECLINED if words.PLAIN_NO.match(said) else None
 
 
+def source_of(opened: ResponseOpened) -> str:
+    """Where a hint comes from, as the human agent and the supervisor see it: a Card; OWN_WORDS for what a model says
+    that writes no transcript, which knows its cards by heart and cannot name one; "" for what has no source."""
+    if opened.sources:
+        return opened.sources[0]
+    return "" if opened.heard else OWN_WORDS
+
+
 def why_not_hint(opened: ResponseOpened, shown: Sequence[Hint], now_s: float, rules: Rules) -> str:
-    """Why a hint must not be shown, in words, or "" if it may. `shown` are the hints of this call so far."""
-    if not opened.sources:
+    """Why a hint must not be shown, in words, or "" if it may. `shown` are the hints of this call so far. Whether a
+    hint in the model's own words was shown before is known when they are written: see `says_again`."""
+    source = source_of(opened)
+    if not source:
         return "no source"
     if opened.score < rules.hint_min_score:
         return f"score {opened.score:.2f} is under {rules.hint_min_score:.2f}"
-    if any(hint.source == opened.sources[0] or _alike(hint.title, opened.title) for hint in shown):
+    known = source != OWN_WORDS
+    if known and any(hint.source == source or _alike(hint.title, opened.title) for hint in shown):
         return "shown before"
     if sum(hint.at_s > now_s - 60 for hint in shown) >= rules.hints_per_minute:
         return f"{rules.hints_per_minute} hints in the last minute"
     return ""
 
 
+def says_again(hint: Hint, shown: Sequence[Hint]) -> bool:
+    """A hint in the model's own words that one before it had as well."""
+    return hint.source == OWN_WORDS and any(_alike(hint.text, other.text) for other in shown)
+
+
 def _alike(one: str, other: str) -> bool:
-    """Titles that share most of their words."""
+    """Texts that share most of their words."""
     a, b = set(plain_words(one).split()), set(plain_words(other).split())
     return bool(a and b) and len(a & b) / len(a | b) >= 0.6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.phrases import VARIANTS, Phrase, fixed_phrases, phrase
-from agent.policy import SCRIPT, Asked, Move, Rules, Turn, instruct, move, why_not_hint
+from agent.policy import OWN_WORDS, SCRIPT, Asked, Move, Rules, Turn, instruct, move, why_not_hint
 from agent.words import is_backchannel
 from calls.events import ResponseOpened
 from calls.model import Card, Choice, Hint, Mode
@@ -108,7 +108,9 @@ def test_not_merely_signs_of_listening(text: str) -> None:
     assert not is_backchannel(text)
 
 
-def opened(source: str = "a.md#oil", title: str = "Oil light", score: float = 0.8) -> ResponseOpened:
+def opened(
+    source: str = "a.md#oil", title: str = "Oil light", score: float = 0.8, heard: str = "it came on"
+) -> ResponseOpened:
     return ResponseOpened(
         call_id="c1",
         response_id="r1",
@@ -117,7 +119,7 @@ def opened(source: str = "a.md#oil", title: str = "Oil light", score: float = 0.
         chunk=1,
         score=score,
         trigger_s=1.0,
-        heard="",
+        heard=heard,
         confidence=1.0,
         sources=(source,) if source else (),
         title=title,
@@ -133,6 +135,9 @@ def shown(at_s: float, source: str, title: str) -> Hint:
     [
         (opened(), [], ""),
         (opened(source=""), [], "no source"),
+        (opened(source="", heard=""), [], ""),
+        (opened(source="", heard="", score=0.4), [], "score 0.40 is under 0.45"),
+        (opened(source="", heard=""), [shown(1, OWN_WORDS, "Suggestion")], ""),
         (opened(score=0.44), [], "score 0.44 is under 0.45"),
         (opened(), [shown(1, "a.md#oil", "Other")], "shown before"),
         (opened(), [shown(1, "b.md#b", "The oil light")], "shown before"),
