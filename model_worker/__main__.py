@@ -9,20 +9,12 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from calls.bus import Bus
 from calls.errors import BusError, OffhookError, SettingsError
-from calls.events import Speech
 from calls.log import setup
 from calls.settings import Settings
-
-if TYPE_CHECKING:
-    from model_worker.speaker import Speaker
-    from model_worker.stream import Model
-
-    MakeSpeaker = Callable[[Callable[[str, Speech], None]], Speaker | None]
+from model_worker.chosen import bound_threads, load
 
 log = logging.getLogger("worker")
 
@@ -30,7 +22,7 @@ log = logging.getLogger("worker")
 def main() -> int:
     settings = Settings()
     setup(settings.log_level, "worker")
-    _bound_threads()
+    bound_threads()
     import uvloop
 
     try:
@@ -43,17 +35,6 @@ def main() -> int:
     return 1
 
 
-def _bound_threads() -> None:
-    """Numerical libraries read these when they are first imported, and would otherwise take every core each.
-
-    One thread: the matrices are small and there are many calls; two threads that wait for each other on busy cores
-    made a step ten times slower. The language model has a setting of its own.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
 async def _run(settings: Settings) -> int:
     from model_worker.engine import Engine
     from model_worker.worker import Worker
@@ -64,7 +45,7 @@ async def _run(settings: Settings) -> int:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
 
-    model, make_speaker = await asyncio.to_thread(_load, settings)
+    model, make_speaker = await asyncio.to_thread(load, settings, os.environ)
     bus = Bus(settings.redis_url)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     worker = Worker(
@@ -86,19 +67,6 @@ async def _run(settings: Settings) -> int:
     finally:
         await bus.close()
     return 0
-
-
-def _load(settings: Settings) -> tuple[Model, MakeSpeaker]:
-    """The model that the settings name, and what makes its voice. Slow: weights are read here."""
-    if settings.model == "echo":
-        from model_worker.echo import EchoModel
-
-        return EchoModel(), lambda post: None
-    if settings.model == "cascade":
-        from model_worker.cascade.load import load_cascade
-
-        return load_cascade(settings, os.environ)
-    raise SettingsError(f"OFFHOOK_MODEL={settings.model} is no model of this build: use cascade or echo")
 
 
 async def _prepare(bus: Bus, stop: asyncio.Event) -> None:

@@ -25,11 +25,9 @@ from model_worker.cascade.turn_end import TurnEnd
 from model_worker.cascade.vad import VoiceActivity
 from model_worker.catalogue import Catalogue
 from model_worker.speaker import Speaker
-from model_worker.voice import ClauseVoice, PiperVoice, RemoteVoice
+from model_worker.voices import MakeSpeaker, load_voice
 
 log = logging.getLogger(__name__)
-
-MakeSpeaker = Callable[[Callable[[str, Speech], None]], Speaker | None]
 
 
 def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Cascade, MakeSpeaker]:
@@ -37,7 +35,7 @@ def load_cascade(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
     began = time.perf_counter()
     catalogue = Catalogue(settings.models, overrides=environment)
     with ThreadPoolExecutor(settings.worker_threads) as pool:
-        voice = pool.submit(_voice, settings, catalogue)
+        voice = pool.submit(load_voice, settings, catalogue)
         parts = pool.submit(load_parts, catalogue, settings.worker_threads)
         writer = pool.submit(_writer, settings, catalogue)
         cascade = Cascade(parts.result())
@@ -84,15 +82,3 @@ def _writer(settings: Settings, catalogue: Catalogue) -> Writer:
             settings.language_model_url, settings.language_model_name, api_key=settings.language_model_key
         )
     )
-
-
-def _voice(settings: Settings, catalogue: Catalogue) -> ClauseVoice:
-    voice: ClauseVoice
-    if settings.voice_url:
-        model, _, name = settings.voice_name.rpartition("/")
-        voice = RemoteVoice(settings.voice_url, model or "tts-1", name or "alloy", api_key=settings.voice_key)
-    else:
-        voice = PiperVoice(catalogue.path("piper-joe"))
-        for _ in voice.say("Ready."):
-            pass
-    return voice

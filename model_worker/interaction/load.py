@@ -1,0 +1,40 @@
+"""A checkpoint of the Audio Interaction Model, ready to serve calls on the best device of this machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from calls.errors import SettingsError
+from model_worker.interaction.build import build
+from model_worker.interaction.checkpoint import load
+from model_worker.interaction.model import EARS_A_CALL, Interaction
+
+log = logging.getLogger(__name__)
+
+
+def load_interaction(directory: str, calls: int, threads: int) -> Interaction:
+    """Room for `calls`, `threads` on a CPU. bfloat16 on a GPU, float32 on a CPU.
+
+    Raises SettingsError when there is no such directory or not so much memory, CheckpointError when what is in it is no
+    whole checkpoint.
+    """
+    path = Path(directory).expanduser()
+    if not directory or not path.is_dir():
+        raise SettingsError(f"OFFHOOK_MODEL=interaction:{directory}: there is no such directory; name a checkpoint's")
+    began = time.perf_counter()
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        torch.set_num_threads(threads)
+    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
+    checkpoint = load(path, device, dtype)
+    try:
+        serving = build(checkpoint, slots=EARS_A_CALL * calls)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(f"no memory on the GPU for {calls} calls: set OFFHOOK_WORKER_CALLS lower") from error
+    name = f"interaction:{path.resolve().name}"
+    log.info("%s (%s, %s) is loaded after %.1f s", name, checkpoint.config.name, device, time.perf_counter() - began)
+    return Interaction(serving, checkpoint.tokenizer, name)

@@ -1,0 +1,318 @@
+"""The Audio Interaction Model behind the one interface of every model (model_worker/stream.py).
+
+Tokens become events here and nothing else happens: serving.py hears, decides and writes; instruction.py makes the
+prefix; saying.py puts tokens together to text.
+
+    mode        ears                    a Chunk that is responded to is   what is written becomes
+    answer      the caller              Choice.ANSWER                     a response, to be said
+    assist      caller and human agent  Choice.ASSIST                     a response, to be shown
+    transcribe  every human             Choice.TRANSCRIBE                 Partial, then Uttered
+
+The model writes no transcript of what it responds to: `heard` of its responses is empty, and `trigger_s` is the end of
+the Chunk at which it decided. All that is emitted follows from the audio, but for one thing from outside: a response
+that policy cancels. It ends before the next Chunk, and that Chunk's Decision says `stopped`, so that the call can be
+decided again, the same to the token (replay.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from calls.audio import CHUNK_S, CHUNK_SAMPLES, Chunk
+from calls.events import Decided, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
+from calls.model import Answer, Choice, Instruction, Mode, Participant, Role, Utterance
+from model_worker.interaction.ears import Ear, Judged, Said
+from model_worker.interaction.instruction import prefix_of, words_of
+from model_worker.interaction.saying import Saying
+from model_worker.interaction.serving import NoRoom, Serving
+from model_worker.interaction.tier import PREFIXES
+from model_worker.stream import Emit, Past, Stream, silent
+
+log = logging.getLogger(__name__)
+
+EARS_A_CALL = 2  # at most
+
+
+@dataclass(eq=False, slots=True)
+class Side:
+    """One participant that the model hears."""
+
+    call: CallStream
+    participant_id: str
+    ear: Ear
+    decided_until: int  # the last Chunk that an earlier worker decided
+    written_until_s: float  # the end of the last utterance
+    saying: Saying | None = None
+    stopped: bool = False  # the response under way was cancelled before the Chunk that comes next
+
+
+@dataclass(eq=False, slots=True)
+class CallStream:
+    """A model_worker.stream.Stream."""
+
+    call_id: str
+    mode: Mode
+    emit: Emit
+    opened_before: frozenset[str]  # responses of an earlier worker
+    sides: dict[str, Side] = field(default_factory=dict)
+
+
+class Interaction:
+    """Implements model_worker.stream.Model."""
+
+    transcribes = False
+
+    def __init__(self, serving: Serving, tokenizer: Tokenizer, name: str = "interaction") -> None:
+        self.name = name
+        self._serving = serving
+        self._tokenizer = tokenizer
+        self._sides: dict[Ear, Side] = {}
+        self._coming: deque[Instruction] = deque(maxlen=PREFIXES)
+        # Whoever lets `serving` work holds it until the events are emitted: so they keep their order.
+        self._lock = threading.Lock()
+
+    # --- calls come and go ------------------------------------------------------------------------------------
+
+    def prepare(self, instruction: Instruction) -> None:
+        """Its prefix is computed by the next `respond`."""
+        self._coming.append(instruction)
+
+    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
+        """Raises NoRoom when there are not enough slots for the call."""
+        call = CallStream(call_id, instruction.mode, emit, frozenset(past.responses))
+        prefix = self._prefix(instruction)
+        try:
+            for participant in _heard(instruction):
+                self._admit(call, participant.id, prefix, past)
+        except BaseException:
+            self._release(call)
+            raise
+        return call
+
+    def hear_answer(self, stream: Stream, answer: Answer) -> None:
+        """Not fed back: the model remembers its own words as it wrote them, for its layout has no place for how much of
+        them was heard, and none for words that are not its own (the greeting and other fixed phrases). A worker that
+        takes the call over is told what was heard of the model's own answers, by Past."""
+
+    def cancel(self, stream: Stream, response_id: str) -> None:
+        for side in _call(stream).sides.values():
+            if (saying := side.saying) is not None and saying.id == response_id:
+                saying.stop = True
+
+    def close(self, stream: Stream) -> None:
+        call = _call(stream)
+        try:
+            for side in call.sides.values():
+                if call.mode is Mode.TRANSCRIBE:
+                    self._finish(side)
+                with self._lock:
+                    self._write_due(side)
+                    self._end(side, cancelled=True)
+        finally:
+            self._release(call)
+
+    def load(self) -> float:
+        free, slots = self._serving.free, self._serving.slots
+        return 1.0 if free < EARS_A_CALL else 1.0 - free / slots
+
+    def _prefix(self, instruction: Instruction) -> list[int]:
+        config = self._serving.config
+        return prefix_of(instruction, self._tokenizer, config.tokens, config.memory.prefix)
+
+    def _admit(self, call: CallStream, participant_id: str, prefix: Sequence[int], past: Past) -> None:
+        ear = self._serving.admit(prefix, call.mode.value, self._said_before(call, participant_id, past))
+        mine = (u.end_s for u in past.utterances if u.participant_id == participant_id)
+        side = Side(call, participant_id, ear, dict(past.decided).get(participant_id, -1), max(mine, default=0.0))
+        call.sides[participant_id] = self._sides[ear] = side
+
+    def _said_before(self, call: CallStream, participant_id: str, past: Past) -> list[list[int]]:
+        """What an earlier worker's model wrote, as far as it is known: answers as heard, and transcripts. Hints are not
+        kept, and of the mood in which an answer was said nothing is."""
+        if call.mode is Mode.TRANSCRIBE:
+            texts = [u.text for u in past.utterances if u.participant_id == participant_id]
+        else:
+            texts = [answer.heard_text for answer in past.answers if answer.id in call.opened_before]
+        normal = self._serving.config.tokens.normal
+        return [[normal, *words_of(text, self._tokenizer)] for text in texts if text]
+
+    def _release(self, call: CallStream) -> None:
+        for side in call.sides.values():
+            self._serving.release(side.ear)
+            self._sides.pop(side.ear, None)
+
+    def _finish(self, side: Side) -> None:
+        """The transcript under way is written to its end: words come only with Chunks, so it hears silence."""
+        config = self._serving.config
+        for _ in range(config.longest // config.words_a_chunk + 1):
+            with self._lock:
+                if side.saying is None or side.ear.due is None:
+                    return
+                _, said = self._serving.hear([(side.ear, side.ear.due, torch.zeros(CHUNK_SAMPLES))])
+                self._write(said)
+
+    # --- a step -----------------------------------------------------------------------------------------------
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        with self._lock:
+            heard: list[tuple[Side, Chunk]] = []
+            for stream, chunk in batch:
+                call = _call(stream)
+                if (side := call.sides.get(chunk.participant_id)) is None:
+                    call.emit(silent(chunk))  # nobody whom this call's mode is about
+                    continue
+                self._stop(side)
+                heard.append((side, chunk))
+            judged, said = self._serving.hear([(side.ear, chunk.index, _samples(chunk)) for side, chunk in heard])
+            self._write(said)
+            for (side, _), one in zip(heard, judged, strict=True):
+                if one is not None:
+                    self._decide(side, one)
+
+    def respond(self) -> bool:
+        with self._lock:
+            if self._coming:
+                self._get_ready(self._coming.popleft())
+            elif self._serving.busy:
+                self._write(self._serving.write())
+            return bool(self._coming) or self._serving.busy
+
+    def _decide(self, side: Side, judged: Judged) -> None:
+        """Emit the Decision, unless an earlier worker did, and begin the response."""
+        call, mode = side.call, side.call.mode
+        choice, score = Choice.SILENT, 1.0 - judged.score
+        before = judged.index <= side.decided_until
+        if judged.respond:
+            choice, score = Choice(mode.value), judged.score
+            name = f"{mode}-{side.participant_id}-{judged.index}"
+            # A transcript that an earlier worker has not finished is written again; an answer is not said again.
+            known = _end_s(judged.index) <= side.written_until_s if mode is Mode.TRANSCRIBE else before
+            side.saying = Saying(name, judged.index, round(score, 3), muted=known or name in call.opened_before)
+        if not before:
+            call.emit(
+                Decided(
+                    call_id=call.call_id,
+                    participant_id=side.participant_id,
+                    chunk=judged.index,
+                    choice=choice,
+                    score=round(score, 3),
+                    stopped=side.stopped,
+                )
+            )
+        side.stopped = False
+
+    def _stop(self, side: Side) -> None:
+        """End the response that policy does not want: after the words that are due, so that what the model remembers
+        does not depend on the moment at which it was told."""
+        if side.saying is None or not side.saying.stop:
+            return
+        self._write_due(side)
+        if side.saying is not None:
+            self._serving.cancel(side.ear)
+            self._end(side, cancelled=True)
+            side.stopped = True
+
+    def _write_due(self, side: Side) -> None:
+        while side.ear.behind:
+            self._write(self._serving.write())
+
+    def _get_ready(self, instruction: Instruction) -> None:
+        """Compute a prefix, which `serving` keeps."""
+        prefix = self._prefix(instruction)
+        try:
+            self._serving.release(self._serving.admit(prefix, instruction.mode.value))
+        except NoRoom as error:
+            log.info("an Instruction is not computed ahead: %s", error)
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    def _write(self, said: Iterable[Said]) -> None:
+        """Emit what was written."""
+        table = self._serving.config.tokens
+        for part in said:
+            side = self._sides.get(part.ear)
+            if side is None or side.saying is None or side.saying.chunk != part.index:
+                continue  # the call was closed, or the response ended from outside
+            self._give(side, side.saying, side.saying.feed(part.tokens, table, self._tokenizer))
+            if part.ended:
+                self._end(side, cancelled=part.cut)
+
+    def _give(self, side: Side, saying: Saying, piece: str) -> None:
+        """The next piece of the text. A response is announced with its first one, when its emotion is known."""
+        call = side.call
+        if not piece or saying.muted:
+            return
+        if call.mode is Mode.TRANSCRIBE:
+            call.emit(
+                Partial(
+                    call_id=call.call_id,
+                    utterance_id=saying.id,
+                    participant_id=side.participant_id,
+                    start_s=side.written_until_s,
+                    end_s=_end_s(saying.chunk),
+                    text=saying.text.strip(),
+                )
+            )
+            return
+        if saying.pieces == 1:
+            call.emit(
+                ResponseOpened(
+                    call_id=call.call_id,
+                    response_id=saying.id,
+                    choice=Choice(call.mode.value),
+                    participant_id=side.participant_id,
+                    chunk=saying.chunk,
+                    score=saying.score,
+                    trigger_s=_end_s(saying.chunk),
+                    heard="",
+                    confidence=1.0,
+                    emotion=saying.emotion,
+                )
+            )
+        call.emit(ResponseDelta(call_id=call.call_id, response_id=saying.id, seq=saying.pieces - 1, text=piece))
+
+    def _end(self, side: Side, cancelled: bool) -> None:
+        """No more is written of what was being said, if anything was. Without a word it was never announced."""
+        saying, side.saying = side.saying, None
+        if saying is None or saying.muted or not saying.pieces:
+            return
+        call = side.call
+        if call.mode is not Mode.TRANSCRIBE:
+            closed = ResponseClosed(call_id=call.call_id, response_id=saying.id, text=saying.text, cancelled=cancelled)
+            call.emit(closed)
+        elif text := saying.text.strip():
+            # Where the words began is not known: after those that were written before them.
+            until_s = _end_s(saying.chunk)
+            said = Utterance(saying.id, side.participant_id, side.written_until_s, until_s, text)
+            side.written_until_s = until_s
+            call.emit(Uttered(call_id=call.call_id, utterance=said))
+
+
+def _heard(instruction: Instruction) -> list[Participant]:
+    """Whom the model hears: see the top of this file."""
+    wanted = {Role.CALLER} if instruction.mode is Mode.ANSWER else set(Role) - {Role.VOICE_AGENT}
+    if instruction.mode is Mode.ASSIST:
+        wanted = {Role.CALLER, Role.HUMAN_AGENT}
+    return [participant for participant in instruction.participants if participant.role in wanted]
+
+
+def _samples(chunk: Chunk) -> Tensor:
+    """[6400] float32 in -1..1."""
+    return torch.from_numpy(np.frombuffer(chunk.pcm, "<i2").astype(np.float32) / np.float32(32768))
+
+
+def _end_s(chunk: int) -> float:
+    return round((chunk + 1) * CHUNK_S, 3)
+
+
+def _call(stream: Stream) -> CallStream:
+    assert isinstance(stream, CallStream)
+    return stream
