@@ -148,4 +148,4 @@ def turned(x: Tensor, turn: Turn) -> Tensor:
     """Rotary embedding (Su et al. 2021) in Llama's order: element i and element i + half are one pair."""
     cos, sin = turn
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], dim=-1)

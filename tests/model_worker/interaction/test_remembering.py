@@ -39,14 +39,14 @@ def slowly(config: InteractionConfig, pcm: Tensor) -> Heard:
 def test_as_defined(name: str, device: str) -> None:
     """Through several turns of every ring."""
     config = CONFIGS[name]
-    pcm = sound(1, 24)
+    pcm = sound(1, 30)
     serving = serve(config, slots=2, device=device)
     [heard] = listen(serving, [(serving.admit(PREFIX), 0, in_chunks(pcm))])
     expected = slowly(config, pcm)
     assert heard.scores == pytest.approx(expected.scores, abs=1e-3)
     assert heard.choices() == expected.choices()
     # The sound makes it do all that there is to do.
-    assert 3 <= len(heard.responded) <= 21
+    assert 3 <= len(heard.responded) <= 27
     assert heard.cut
     assert set(heard.ended) - set(heard.cut)
     assert any(len(words) > config.words_a_chunk for words in heard.words.values())
@@ -61,6 +61,7 @@ def test_thirty_two_calls_say_what_each_says_alone(
     """Calls of different ages, silent and speaking, in batches of any size; and no Chunk is lost."""
     sounds = [in_chunks(sound(seed, 6 + seed % 5)) for seed in range(32)]
     together = serve(config, slots=32, device=device, sizes=sizes)
+    together._passes = 3 if sizes else 1  # so that some answers end in mid-batch
     lives = listen(together, [(together.admit(PREFIX), seed % 9, chunks) for seed, chunks in enumerate(sounds)])
     alone = serve(config, slots=1, device=device)
     for chunks, life in zip(sounds, lives, strict=True):
@@ -88,5 +89,5 @@ def test_what_is_said_does_not_depend_on_the_time_there_is(config: InteractionCo
 
 def test_the_slow_definition_stays_within_the_places() -> None:
     made = checkpoint(SMALL)
-    _, voice = listen_slowly(SMALL, made.decoder, made.ear, PREFIX, features(SMALL, sound(1, 24)))
+    _, voice = listen_slowly(SMALL, made.decoder, made.ear, PREFIX, features(SMALL, sound(1, 30)))
     assert voice.furthest < SMALL.memory.places
