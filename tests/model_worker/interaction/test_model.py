@@ -1,0 +1,317 @@
+"""The Audio Interaction Model as a Model: tokens in, events out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import TypeVar
+
+import pytest
+
+from calls.audio import CHUNK_S
+from calls.events import Decided, Event, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
+from calls.model import Answer, Choice, Instruction, Mode, Participant, Role
+from model_worker.interaction.build import build
+from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.ears import Ear
+from model_worker.interaction.model import CallStream, Interaction
+from model_worker.interaction.saying import Saying
+from model_worker.interaction.serving import NoRoom
+from model_worker.stream import Past
+from tests.model_worker.interaction.calls import SLOW, SLOW_TIERS, chunks, listen, model, told
+from tests.model_worker.interaction.served import checkpoint
+
+E = TypeVar("E", bound=Event)
+
+COUNT = 40
+HEARD = chunks(4, COUNT)
+
+
+@pytest.fixture(scope="module")
+def served() -> Interaction:
+    return model()
+
+
+def of(kind: type[E], events: list[Event]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def decisions(events: list[Event]) -> list[tuple[int, Choice, float]]:
+    return [(event.chunk, event.choice, event.score) for event in of(Decided, events)]
+
+
+# --- decisions and responses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "choice"), [(Mode.ANSWER, Choice.ANSWER), (Mode.ASSIST, Choice.ASSIST)])
+def test_every_chunk_is_decided_and_responses_follow_their_decision(
+    served: Interaction, mode: Mode, choice: Choice
+) -> None:
+    events = listen(served, HEARD, mode)
+    decided = of(Decided, events)
+    assert [one.chunk for one in decided] == list(range(COUNT))
+    assert {one.choice for one in decided} == {Choice.SILENT, choice}
+    assert all(one.score >= SLOW.threshold for one in decided)  # of what was chosen, and there are two choices
+    opened = of(ResponseOpened, events)
+    assert opened
+    for one in opened:
+        assert one.response_id == f"{choice}-caller-{one.chunk}"
+        assert (one.choice, one.heard, one.sources) == (choice, "", ())
+        assert one.trigger_s == pytest.approx((one.chunk + 1) * CHUNK_S)
+        assert decisions(events)[one.chunk] == (one.chunk, choice, one.score)
+        deltas = [delta for delta in of(ResponseDelta, events) if delta.response_id == one.response_id]
+        [closed] = [closed for closed in of(ResponseClosed, events) if closed.response_id == one.response_id]
+        assert [delta.seq for delta in deltas] == list(range(len(deltas)))
+        assert "".join(delta.text for delta in deltas) == closed.text != ""
+
+
+def test_a_response_is_announced_before_its_text_and_is_cut_by_the_next_one(served: Interaction) -> None:
+    events = [e for e in listen(served, HEARD) if not isinstance(e, Decided)]
+    under_way = ""
+    for event in events:
+        match event:
+            case ResponseOpened():
+                assert not under_way
+                under_way = event.response_id
+            case ResponseDelta():
+                assert event.response_id == under_way
+            case ResponseClosed():
+                assert event.response_id == under_way
+                under_way = ""
+    assert {closed.cancelled for closed in of(ResponseClosed, events)} == {True, False}
+
+
+@pytest.mark.parametrize("config", [SLOW, SLOW_TIERS], ids=["one tier", "two tiers"])
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_same_audio_gives_the_same_events(config: InteractionConfig, mode: Mode) -> None:
+    """Whenever there is time to write, and whoever else is heard in the same batch."""
+    timings: list[Callable[[int], int]] = [lambda _: 1000, lambda _: 0, lambda index: index * 7 % 3]
+    runs = [listen(model(config), HEARD, mode, idle=timing) for timing in timings]
+    assert runs[0] == runs[1] == runs[2]
+    assert len(runs[0]) > COUNT
+
+    crowded = model(config)
+    events: dict[str, list[Event]] = {name: [] for name in ("c1", "c2", "c3")}
+    calls = {name: crowded.open(name, told(mode), events[name].append, Past()) for name in events}
+    others = {"c2": chunks(2, COUNT, "c2"), "c3": chunks(3, COUNT, "c3")}
+    for index in range(COUNT):
+        batch = [(calls["c2"], others["c2"][index]), (calls["c1"], HEARD[index])]
+        crowded.step(batch if index % 3 else [*batch, (calls["c3"], others["c3"][index // 3])])
+        if index % 2:
+            crowded.respond()
+    for stream in calls.values():
+        crowded.close(stream)
+    assert events["c1"] == runs[0]
+
+
+def test_both_sides_of_an_assist_call_have_an_ear(served: Interaction) -> None:
+    events: list[Event] = []
+    stream = served.open("c1", told(Mode.ASSIST), events.append, Past())
+    for mine, theirs in zip(HEARD, chunks(2, COUNT, participant="human_agent"), strict=True):
+        served.step([(stream, mine), (stream, theirs)])
+    served.close(stream)
+    by_side = {side: [e for e in of(Decided, events) if e.participant_id == side] for side in ("caller", "human_agent")}
+    assert [len(decided) for decided in by_side.values()] == [COUNT, COUNT]
+    assert [(e.chunk, e.choice, e.score) for e in by_side["caller"]] == decisions(listen(served, HEARD, Mode.ASSIST))
+    assert {one.participant_id for one in of(ResponseOpened, events)} == {"caller", "human_agent"}
+
+
+def test_who_is_not_listened_to_is_decided_silent(served: Interaction) -> None:
+    events: list[Event] = []
+    stream = served.open("c1", told(Mode.ANSWER), events.append, Past())
+    served.step([(stream, chunks(1, 4, participant="human_agent")[0])])
+    served.close(stream)
+    assert [(e.participant_id, e.choice) for e in of(Decided, events)] == [("human_agent", Choice.SILENT)]
+
+
+def test_a_lost_and_a_repeated_chunk_harm_nobody(served: Interaction) -> None:
+    events = listen(served, [*HEARD[:10], HEARD[9], *HEARD[14:]])
+    assert [e.chunk for e in of(Decided, events)] == [*range(10), *range(14, COUNT)]
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_character_of_several_tokens_is_not_torn() -> None:
+    weights = checkpoint(SLOW)
+    text = "Schön, 4 € 😀!"
+    ids = weights.tokenizer.encode(text).ids
+    assert len(ids) > len(text)
+    saying = Saying("r", 0, 0.9)
+    pieces = [saying.feed([token], SLOW.tokens, weights.tokenizer) for token in ids]
+    assert "".join(pieces) == saying.text == text
+    assert "\ufffd" not in "".join(pieces)
+    cut = Saying("r", 0, 0.9)
+    assert cut.feed(ids[:-2], SLOW.tokens, weights.tokenizer) == "Schön, 4 € "  # in the middle of the last character
+
+
+def test_an_emotion_is_no_text() -> None:
+    weights = checkpoint(SLOW)
+    saying = Saying("r", 0, 0.9)
+    assert saying.feed([SLOW.tokens.urgent], SLOW.tokens, weights.tokenizer) == ""
+    assert saying.feed(weights.tokenizer.encode("Now").ids, SLOW.tokens, weights.tokenizer) == "Now"
+    assert (saying.emotion, saying.pieces) == ("urgent", 1)
+
+
+def test_a_response_is_announced_with_its_emotion() -> None:
+    weights = checkpoint(SLOW)
+    weights.decoder["lm_head.weight"][SLOW.tokens.sad] *= 30.0  # chosen whenever it points the right way
+    events = listen(Interaction(build(weights, 2), weights.tokenizer), HEARD)
+    assert "sad" in {opened.emotion for opened in of(ResponseOpened, events)}
+
+
+# --- transcripts ----------------------------------------------------------------------------------------------------
+
+
+def test_transcribing_writes_utterances(served: Interaction) -> None:
+    events = listen(served, HEARD, Mode.TRANSCRIBE)
+    assert {one.choice for one in of(Decided, events)} == {Choice.SILENT, Choice.TRANSCRIBE}
+    assert not of(ResponseOpened, events)
+    said = [event.utterance for event in of(Uttered, events)]
+    assert said
+    for one, following in zip(said, [*said[1:], None], strict=True):
+        assert one.participant_id == "caller"
+        assert 0 <= one.start_s < one.end_s <= COUNT * CHUNK_S
+        assert following is None or one.end_s <= following.start_s
+        partials = [p.text for p in of(Partial, events) if p.utterance_id == one.id]
+        assert partials[-1] == one.text
+        assert all(later.startswith(earlier) for earlier, later in pairwise(partials))
+
+
+def test_the_last_words_of_a_call_are_written_to_their_end(served: Interaction) -> None:
+    begun = [e.chunk for e in of(Decided, listen(served, HEARD, Mode.TRANSCRIBE)) if e.choice is Choice.TRANSCRIBE]
+    pieces = []
+    for last in begun:
+        events = listen(served, HEARD[: last + 1], Mode.TRANSCRIBE)
+        name = f"transcribe-caller-{last}"
+        pieces.append(sum(partial.utterance_id == name for partial in of(Partial, events)))
+        if pieces[-1]:
+            assert [e.utterance.id for e in of(Uttered, events)][-1] == name
+    assert max(pieces) > SLOW.words_a_chunk  # more than was due before a Chunk that never came
+
+
+# --- what others say about it ------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_response_ends_before_the_next_chunk_and_says_so() -> None:
+    served = model(replace(SLOW, words_a_chunk=2))
+    whole = listen(served, HEARD)
+    # One of which something is written after the next Chunk has come.
+    numbers = {event.chunk: place for place, event in enumerate(whole) if isinstance(event, Decided)}
+    first, chunk = next(
+        (opened.response_id, opened.chunk)
+        for opened in of(ResponseOpened, whole)
+        for delta in of(ResponseDelta, whole[numbers.get(opened.chunk + 1, len(whole)) :])
+        if delta.response_id == opened.response_id
+    )
+    text = next(closed.text for closed in of(ResponseClosed, whole) if closed.response_id == first)
+
+    def run(idle: Callable[[int], int]) -> list[Event]:
+        def before(stream: CallStream, index: int) -> None:
+            if index == chunk + 1:
+                served.cancel(stream, first)
+                served.cancel(stream, "answer-caller-999")
+
+        return listen(served, HEARD, idle=idle, before=before)
+
+    events = run(lambda index: 1000)
+    assert run(lambda index: 0) == events
+    [closed] = [one for one in of(ResponseClosed, events) if one.response_id == first]
+    assert closed.cancelled
+    assert text.startswith(closed.text)
+    assert len(closed.text) < len(text)
+    assert [one.chunk for one in of(Decided, events) if one.stopped] == [chunk + 1]
+
+
+def test_another_worker_goes_on_without_saying_anything_twice() -> None:
+    talkative = replace(SLOW, threshold=0.35)
+    first = listen(model(talkative), HEARD[:25])
+    decided = of(Decided, first)
+    answers = tuple(
+        Answer(closed.response_id, 1.0, closed.text, closed.text, interrupted=False, response_ms=400)
+        for closed in of(ResponseClosed, first)
+    )
+    past = Past(
+        answers=(Answer("greeting", 0.0, "Hello.", "Hello.", interrupted=False, response_ms=None), *answers),
+        decided=(("caller", decided[-1].chunk),),
+        responses=tuple(one.response_id for one in of(ResponseOpened, first)),
+    )
+    second = listen(model(talkative), HEARD[10:], past=past)
+    assert [one.chunk for one in of(Decided, second)] == list(range(25, COUNT))
+    assert all(one.chunk >= 25 for one in of(ResponseOpened, second))
+    assert of(ResponseOpened, second)
+
+
+def test_what_was_said_before_is_remembered_after_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = model()
+    admitted: list[list[list[int]]] = []
+    admit = served._serving.admit
+
+    def noting(prefix: list[int], mode: str, said: list[list[int]]) -> Ear:
+        admitted.append(said)
+        return admit(prefix, mode, said)
+
+    monkeypatch.setattr(served._serving, "admit", noting)
+    past = Past(
+        answers=(
+            Answer("greeting", 0.0, "Hello.", "Hello.", interrupted=False, response_ms=None),
+            Answer("answer-caller-3", 2.0, "We open at eight.", "We open", interrupted=True, response_ms=400),
+        ),
+        responses=("answer-caller-3",),
+    )
+    served.close(served.open("c1", told(), lambda event: None, past))
+    [[said]] = admitted  # not the greeting, which are not the model's words
+    assert said[0] == SLOW.tokens.normal
+    assert checkpoint(SLOW).tokenizer.decode(said[1:]) == "We open"
+
+
+def test_a_transcript_that_was_not_finished_is_written_by_the_next_worker() -> None:
+    first = listen(model(), HEARD[:25], Mode.TRANSCRIBE)
+    said = [event.utterance for event in of(Uttered, first)]
+    assert len(said) > 1
+    past = Past(utterances=tuple(said[:1]), decided=(("caller", 24),))
+    from_chunk = round(said[0].end_s / CHUNK_S)
+    second = listen(model(), HEARD[from_chunk:], Mode.TRANSCRIBE, past)
+    again = [event.utterance for event in of(Uttered, second)]
+    assert again[0].start_s == said[0].end_s
+    assert again[0].end_s < 25 * CHUNK_S
+    assert said[0].id not in {u.id for u in again}
+    assert [one.chunk for one in of(Decided, second)] == list(range(25, COUNT))
+
+
+# --- room -------------------------------------------------------------------------------------------------------------
+
+
+def test_slots_are_counted_and_given_back() -> None:
+    served = model(slots=3)
+    assert served.load() == 0.0
+    calls = [served.open("c1", told(Mode.ANSWER), lambda event: None, Past())]
+    assert served.load() == pytest.approx(1 / 3)
+    calls.append(served.open("c2", told(Mode.ANSWER), lambda event: None, Past()))
+    assert served.load() == 1.0  # one slot is left, a call may need two
+    with pytest.raises(NoRoom):
+        served.open("c3", told(Mode.ASSIST), lambda event: None, Past())
+    calls.append(served.open("c4", told(Mode.ANSWER), lambda event: None, Past()))  # the refused call left nothing
+    for call in calls:
+        served.close(call)
+    assert served.load() == 0.0
+
+
+def test_a_prefix_is_computed_ahead_between_steps() -> None:
+    served = model()
+    served.prepare(replace(told(), participants=()))
+    assert served.load() == 0.0
+    assert served.respond() is False  # done with this one piece of work
+    assert served.load() == 0.0
+    assert len(served._serving._decoder._prefixes) == 1
+    served.close(served.open("c1", told(), lambda event: None, Past()))
+    assert len(served._serving._decoder._prefixes) == 1
+
+
+def test_a_supervisor_is_written_down_too() -> None:
+    served = model()
+    people = (*told().participants, Participant("voice_agent", Role.VOICE_AGENT), Participant("boss", Role.SUPERVISOR))
+    stream = served.open("c1", Instruction(Mode.TRANSCRIBE, "", people), lambda event: None, Past())
+    assert set(stream.sides) == {"caller", "human_agent", "boss"}
+    served.close(stream)
