@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     interrupt_after_ms: int = Field(700, ge=100, description="speech over an answer that lasts so long interrupts it")
 
     # Model worker
-    model: str = Field("cascade", description="cascade, echo (does nothing: for benchmarks)")
+    model: str = Field("cascade", description="cascade, interaction:DIR (a checkpoint), echo (does nothing)")
     worker_calls: int = Field(12, ge=1, description="calls one worker takes at once")
     worker_threads: int = Field(2, ge=1)
     language_model_url: str = Field("", description="an OpenAI-compatible base URL instead of the local model")

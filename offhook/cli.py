@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from calls.errors import OffhookError
 from calls.log import setup
@@ -24,6 +25,8 @@ from offhook import local, show
 from offhook.client import Client
 from offhook.demo import run_demo
 from offhook.place import Via, place
+from offhook.replay import replay as replay_call
+from offhook.replay import show as show_replay
 from offhook.up import Supervisor
 from offhook.up import run as run_up
 
@@ -165,16 +168,54 @@ def show_call(
     """Show one call: what was said, hinted, answered and decided."""
     with _errors():
         client = Client(local.find(url, password, data))
-        if call_id == "last":
-            newest = client.calls(limit=1)
-            if not newest:
-                raise OffhookError("no calls yet")
-            call_id = newest[0]["id"]
-        story = client.call(call_id)
+        story = client.call(_id(client, call_id))
         if as_json:
             print(json.dumps(story, indent=1))
         else:
             show.story(story, out)
+
+
+@app.command(
+    epilog="Examples: `offhook replay last` · `OFFHOOK_MODEL=interaction:/models/new offhook replay 01J9 --json`"
+)
+def replay(
+    call_id: Annotated[str, typer.Argument(metavar="CALL", help="The id, a unique beginning of it, or `last`.")],
+    model: Annotated[str, typer.Option(help="cascade or interaction:DIR; none: what OFFHOOK_MODEL says.")] = "",
+    as_json: Json = False,
+    url: Url = "",
+    password: Password = "",
+    data: DataDir = None,
+) -> None:
+    """Decide a recorded call again, and show where that differs from what was decided live.
+
+    The exit status is 0 when it could be decided again, whatever came out.
+    """
+    with _errors():
+        client = Client(local.find(url, password, data))
+        with Progress(*_BAR, console=err, transient=True, disable=as_json) as bar:
+            task = bar.add_task("deciding again", total=None)
+
+            def progress(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            result = replay_call(client, _id(client, call_id), model, progress)
+        if as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            show_replay(result, out)
+
+
+_BAR = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+
+def _id(client: Client, call_id: str) -> str:
+    """What was given as CALL, with `last` looked up."""
+    if call_id != "last":
+        return call_id
+    newest = client.calls(limit=1)
+    if not newest:
+        raise OffhookError("no calls yet")
+    return str(newest[0]["id"])
 
 
 models = typer.Typer(help="The weights: list the catalogue, pull what is missing.", no_args_is_help=True)

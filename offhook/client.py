@@ -6,6 +6,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,22 @@ class Client:
         if response.is_error:
             raise ApiError(_said(response))
         return response.json()
+
+    def download(self, path: str, to: Path) -> None:
+        """Write the file at `path` to `to`, whatever its size. Raises ApiError."""
+        headers = {"Authorization": f"Bearer {self.running.password}"}
+        try:
+            with httpx.stream(
+                "GET", self.running.url + path, headers=headers, timeout=30.0, verify=self._verify
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    raise ApiError(_said(response))
+                with to.open("wb") as file:
+                    for block in response.iter_bytes():
+                        file.write(block)
+        except httpx.HTTPError as error:
+            raise ApiError(f"no answer from {self.running.url}: {error}") from error
 
     def call(self, call_id: str) -> dict[str, Any]:
         return dict(self.get(f"/api/v1/calls/{call_id}"))

@@ -41,6 +41,8 @@ _SERVICES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("wrap-up", ("-m", "celery", "-A", "agent.jobs", "worker", "--concurrency", "1", "--loglevel", "WARNING"), 10),
 )
 _STOP_ORDER = ("telephony", "agent", "worker", "console", "wrap-up")
+READY_S = 120.0
+READY_LARGE_S = 900.0  # a checkpoint of many gigabytes, from a slow disk
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -153,9 +155,9 @@ class Supervisor:
         )
         self._say("migrating the database")
         await self._run_to_end("the database migration", "-m", "offhook.migrate")
-        if s.model == "cascade":
+        if s.model != "echo":
             self._say("checking the models")
-            await self._run_to_end("pulling the models", "-m", "model_worker.pull")
+            await self._run_to_end("pulling the models", "-m", "model_worker.pull", *_weights(s))
 
     def _environment(self) -> dict[str, str]:
         """The services' settings: the user's, and what was started or made here."""
@@ -201,9 +203,10 @@ class Supervisor:
         if self._verbose or " ERROR " in line or " CRITICAL " in line:
             self._say(f"{name}: {line}")
 
-    async def _wait_until_ready(self, timeout_s: float = 120.0) -> None:
+    async def _wait_until_ready(self) -> None:
         """Until /healthz says so. What is still missing is said every few seconds."""
         self._say("starting the services")
+        timeout_s = READY_S if self._settings.model in ("cascade", "echo") else READY_LARGE_S
         verify = self._settings.tls_cert is None
         deadline, say_again = time.monotonic() + timeout_s, time.monotonic() + 8
         missing = "the console"
@@ -246,6 +249,13 @@ class Supervisor:
             if server is not None:
                 with contextlib.suppress(subprocess.SubprocessError):
                     server.stop()
+
+
+def _weights(settings: Settings) -> list[str]:
+    """The models of the catalogue that are wanted; none named: all the default ones."""
+    if settings.model == "cascade":
+        return []
+    return ["silero-vad", "whisper-base", *([] if settings.voice_url else ["piper-joe"])]  # the wrap-up, and a voice
 
 
 async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], object], verbose: bool = False) -> None:
