@@ -55,8 +55,9 @@ def load(settings: Settings, environment: Mapping[str, str]) -> tuple[Model, Mak
     raise _unknown(settings.model)
 
 
-def load_to_decide_again(settings: Settings, environment: Mapping[str, str]) -> Model:
-    """The model without a voice, for one call, in the form in which it depends least on how fast this machine is."""
+def load_to_decide_again(settings: Settings, environment: Mapping[str, str], calls: int = 1) -> Model:
+    """The model without a voice, for so many calls at once, in the form in which it depends least on how fast this
+    machine is."""
     if settings.model == "echo":
         from model_worker.echo import EchoModel
 
@@ -69,7 +70,7 @@ def load_to_decide_again(settings: Settings, environment: Mapping[str, str]) -> 
         catalogue = Catalogue(settings.models, overrides=environment)
         return Cascade(load_parts(catalogue, settings.worker_threads), patient=True)
     if settings.model.startswith(INTERACTION):
-        return _interaction(settings, calls=1)
+        return _interaction(settings, calls)
     raise _unknown(settings.model)
 
 

@@ -1,0 +1,1 @@
+"""How well a model decides, and what it writes: `offhook eval`. See docs/evaluation.md."""
