@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 from benchmarks.wer import word_error_rate
 from model_worker import voice as voice_module
 from model_worker.cascade.finals import FinalRecogniser
+from model_worker.interaction.tokens import EMOTIONS
 from model_worker.spoken import spoken
-from model_worker.voice import ClauseVoice, KokoroVoice, Pcm, PiperVoice, RemoteVoice, VoiceError, resample, trim
+from model_worker.voice import (
+    STYLES,
+    ClauseVoice,
+    KokoroVoice,
+    Pcm,
+    PiperVoice,
+    RemoteVoice,
+    VoiceError,
+    resample,
+    trim,
+)
 
 TEXT = "Sure, we open at 8:30 on Monday. Would you like to book a visit with Dr. Lee?"
 
@@ -37,6 +48,10 @@ def test_slow_is_longer_than_quick(piper: PiperVoice) -> None:
     assert slow > 1.05 * quick
     with pytest.raises(VoiceError, match="normal"):
         list(piper.say("Hello.", style="sung"))
+
+
+def test_every_emotion_of_a_model_is_a_style() -> None:
+    assert set(EMOTIONS) <= set(STYLES)
 
 
 def test_kokoro_is_understood(models: Callable[[str], Path], final_recogniser: FinalRecogniser) -> None:

@@ -24,6 +24,7 @@ async def test_claims_accepts_decides_and_releases(bus: Bus) -> None:
         story = await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
         accepted = of(story, CallAccepted)[0]
         assert (accepted.worker, accepted.model, accepted.takeover) == ("w1", "echo", False)
+        assert not accepted.transcribes  # it hears, and tells nothing in words
         send(bus, "c1", range(5), ("caller", "human_agent"))
         end(bus, "c1")
         await until(lambda e: not e, bus, WORK)
