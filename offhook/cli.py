@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -232,6 +233,32 @@ def models_list(as_json: Json = False) -> None:
 def models_pull(names: Annotated[list[str] | None, typer.Argument(help="None: the default ones.")] = None) -> None:
     """Download and check models, with a progress bar. Pull of the default models is part of `offhook up`."""
     _module("model_worker.pull", *(names or []))
+
+
+class Channel(StrEnum):
+    WIDEBAND = "wideband"
+    G711 = "g711"
+
+
+@app.command(
+    "eval",
+    epilog="Examples: `offhook eval --manifest single.jsonl` · "
+    "`offhook eval --manifest single.jsonl --model interaction:/models/new --channel g711 --json`",
+)
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="JSON lines: audio and what is expected; see docs/evaluation.md.")],
+    model: Annotated[str, typer.Option(help="cascade or interaction:DIR; none: what OFFHOOK_MODEL says.")] = "",
+    channel: Annotated[Channel, typer.Option(help="How the model hears it: as it is, or through a telephone.")] = (
+        Channel.WIDEBAND
+    ),
+    as_json: Json = False,
+) -> None:
+    """Play recordings to a model as live streams, and measure when it responds and what it writes.
+
+    The exit status is 0 when everything could be played, whatever came out.
+    """
+    given = ["--manifest", str(manifest), "--channel", channel.value, *(["--model", model] if model else [])]
+    _module("model_worker.evaluation", *given, *(["--json"] if as_json else []))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
