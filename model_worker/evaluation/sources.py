@@ -1,0 +1,107 @@
+"""Where the suites' sounds come from: public sets that are not part of this repository, read from a folder.
+
+sounds    ESC-50 (Piczak 2015, github.com/karolpiczak/ESC-50): the whole repository, or a folder a class of its ten
+          classes "ESC-10"; only fold 4, which no training may see
+digits    free-spoken-digit-dataset (github.com/Jakobovski/free-spoken-digit-dataset): its `recordings`; only the
+          speaker theo, whom no training may hear
+prompts   recorded telephone prompts, a WAV each, and a table "name<TAB>what is said"
+music     hold music, any files
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calls.errors import OffhookError
+from model_worker.evaluation.audio import Pcm, decode
+from model_worker.spoken import cardinal
+
+FOLD = "4"
+SPEAKER = "theo"
+RESPOND = frozenset({
+    "baby_cry", "crying_baby", "fire_crackling", "crackling_fire", "chainsaw", "person_sneeze", "sneezing",
+})  # fmt: skip
+SILENT = frozenset({"rain", "sea_waves", "clock_tick", "rooster", "helicopter", "dog_bark", "dog"})
+"""Of the ten classes: which deserve a response."""
+FAINT = 16  # of 32,768: below it, at either end of a clip, nothing is to be heard
+
+
+class SourceError(OffhookError):
+    """A folder does not hold what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One sound. `text` is what is said in it."""
+
+    path: Path
+    label: str
+    respond: bool
+    text: str = ""
+
+    def pcm(self) -> Pcm:
+        """16 kHz mono, without the silence at either end. Raises AudioError."""
+        whole = np.concatenate(list(decode(self.path)))
+        loud = np.flatnonzero(np.abs(whole.astype(np.int32)) > FAINT)
+        return whole[loud[0] : loud[-1] + 1] if len(loud) else whole
+
+
+def sounds(folder: Path) -> list[Clip]:
+    """The held-out environmental sounds, in order of class and name. Raises SourceError."""
+    table = folder / "meta" / "esc50.csv"
+    named = _of_table(folder, table) if table.is_file() else _of_folders(folder)
+    known = RESPOND | SILENT
+    clips = [Clip(path, label, label in RESPOND) for label, path in sorted(named) if label in known]
+    if not clips:
+        raise SourceError(f"{folder}: no sounds of fold {FOLD}; wants ESC-50, or a folder a class with its files")
+    return clips
+
+
+def _of_table(folder: Path, table: Path) -> Iterator[tuple[str, Path]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["fold"] == FOLD and row["esc10"] == "True":
+                yield row["category"], folder / "audio" / row["filename"]
+
+
+def _of_folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.glob(f"*/{FOLD}-*"):
+        yield path.parent.name, path
+
+
+def digits(folder: Path) -> list[Clip]:
+    """The held-out speaker's digits 0 to 9, in order of take, then digit. Raises SourceError."""
+    found = []
+    for path in folder.glob(f"?_{SPEAKER}_*.wav"):
+        digit, _, take = path.stem.split("_")
+        if digit.isdigit() and take.isdigit():
+            word = cardinal(int(digit))
+            found.append((int(take), digit, Clip(path, word, True, word)))
+    if not found:
+        raise SourceError(f"{folder}: no digits of {SPEAKER}; wants the recordings of free-spoken-digit-dataset")
+    return [clip for *_, clip in sorted(found, key=lambda one: one[:2])]
+
+
+def prompts(folder: Path, texts: Path) -> list[Clip]:
+    """Those prompts of the table that are there. Raises SourceError."""
+    try:
+        lines = [line.split("\t", 1) for line in texts.read_text(encoding="utf-8").splitlines() if "\t" in line]
+    except OSError as error:
+        raise SourceError(f"the prompts' texts cannot be read: {error}") from error
+    clips = [Clip(path, "", True, text) for name, text in lines if (path := folder / f"{name}.wav").is_file()]
+    if not clips:
+        raise SourceError(f"{folder}: none of the prompts of {texts}")
+    return clips
+
+
+def music(folder: Path) -> Sequence[Path]:
+    """Raises SourceError."""
+    found = sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".ogg", ".flac", ".mp3"})
+    if not found:
+        raise SourceError(f"{folder}: no music")
+    return found
