@@ -98,7 +98,8 @@ class Prepare(Event, frozen=True, tag=True, kw_only=True):
 
 class CallAccepted(Event, frozen=True, tag=True, kw_only=True):
     """A worker holds the lease and has opened a Stream. `takeover`: it continues another worker's call. `transcribes`:
-    its model tells what it hears in words (Partial, Uttered); one that does not gives responses without `heard`."""
+    its model tells what it hears in words (Partial, Uttered), whatever the mode of the call; one that does not gives
+    responses without `heard`."""
 
     worker: str
     model: str

@@ -39,7 +39,7 @@ class Model(Protocol):
     """Serves many Streams. `step` is called from one thread at a time, never from the event loop."""
 
     name: str
-    transcribes: bool  # it tells what it hears in words
+    transcribes: bool  # it tells what it hears in words, whatever the mode of the call
 
     def prepare(self, instruction: Instruction) -> None:
         """Calls with such an Instruction will come: begin to get ready for them. Returns at once."""

@@ -69,7 +69,7 @@ class CallStream:
 class Interaction:
     """Implements model_worker.stream.Model."""
 
-    transcribes = False
+    transcribes = False  # on answer and assist calls
 
     def __init__(self, serving: Serving, tokenizer: Tokenizer, name: str = "interaction") -> None:
         self.name = name
@@ -225,7 +225,9 @@ class Interaction:
             self._write(self._serving.write())
 
     def _get_ready(self, instruction: Instruction) -> None:
-        """Compute a prefix, which `serving` keeps."""
+        """Compute a prefix, which `serving` keeps. That needs a slot for a moment, which no call may miss."""
+        if self._serving.free <= EARS_A_CALL:
+            return
         prefix = self._prefix(instruction)
         try:
             self._serving.release(self._serving.admit(prefix, instruction.mode.value))
