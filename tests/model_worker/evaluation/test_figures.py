@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from calls.model import Utterance
+from model_worker.evaluation.figures import figures
+from model_worker.evaluation.intervals import mean_of_two, poisson, wilson
+from model_worker.evaluation.listening import Heard, Response
+from model_worker.evaluation.manifest import read
+from model_worker.evaluation.report import show
+from model_worker.evaluation.scoring import Score, score
+
+LINES = [
+    ({"expect": "respond", "label": "baby_cry"}, 5, "A baby."),
+    ({"expect": "respond", "label": "chainsaw"}, 4, "A baby."),
+    ({"expect": "respond", "label": "sneezing"}, None, ""),
+    ({"expect": "respond", "label": "siren"}, None, ""),
+    ({"expect": "silent", "label": "rain"}, None, ""),
+    ({"expect": "silent", "label": "dog"}, 3, "A dog."),
+    ({"expect": "silent", "kind": "silence"}, None, ""),
+    ({"expect": "silent", "kind": "hold_music"}, 7, "Hello?"),
+    ({"expect": "respond", "kind": "digits", "label": "4", "text": "four"}, 4, "for"),
+    ({"expect": "respond", "kind": "recognition", "text": "press one now"}, 4, "Press 1 now."),
+]
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> list[Score]:
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(json.dumps({"audio": "a.wav", **line}) for line, _, _ in LINES))
+    found = []
+    for item, (_, chunk, text) in zip(read(path), LINES, strict=True):
+        heard = Heard(item, chunks=9000 if item.kind in ("silence", "hold_music") else 20)
+        if chunk is not None:
+            heard.responded.append(chunk)
+            heard.responses["r"] = Response(chunk, text)
+            heard.utterances["u"] = Utterance("u", "caller", 1.2, 1.9, text)
+        found.append(score(heard, 5.0))
+    return found
+
+
+def test_every_figure(scores: list[Score]) -> None:
+    found = figures(scores)
+    assert found["respond_recall"] == round(4 / 6, 4)
+    assert found["silent_recall"] == 0.5
+    assert found["balanced_accuracy"] == round((4 / 6 + 2 / 4) / 2, 4)
+    assert found["accuracy"] == 0.6
+    assert found["safety_misses"] == round(1 / 3, 4)  # the siren; a sneeze is no matter of safety
+    assert found["label_accuracy"] == 0.2  # the baby; "for" is not four
+    assert found["wer"] == 0.25
+    assert found["false_wakes_per_hour"] == {"silence": 0.0, "noise": 1.0}
+    assert found["trigger_error_s"] == pytest.approx((5 - 1.4 + 5 - 1.0) / 2)
+    assert found["trigger_late_s"] == pytest.approx(-3.8)
+    counts = found["counts"]
+    assert (counts["items"], counts["cases"], counts["respond"], counts["silent"]) == (10, 10, 6, 4)
+
+
+def test_every_figure_has_its_interval(scores: list[Score]) -> None:
+    found = figures(scores)
+    ci = found["ci95"]
+    assert ci["respond_recall"] == pytest.approx(wilson(4, 6), abs=1e-4)
+    assert ci["balanced_accuracy"] == pytest.approx(mean_of_two(4, 6, 2, 4), abs=1e-4)
+    assert ci["safety_misses"] == pytest.approx(wilson(1, 3), abs=1e-4)
+    assert ci["false_wakes_per_hour"]["silence"] == pytest.approx(poisson(0), abs=1e-3)
+    assert ci["false_wakes_per_hour"]["noise"] == pytest.approx(poisson(1), abs=1e-3)
+    assert ci["wer"] == [0.0, 1.0]  # draws of one item twice
+    assert ci["trigger_error_s"][0] == pytest.approx(3.6)
+
+
+def test_beside_the_baselines(scores: list[Score]) -> None:
+    bases = figures(scores)["baselines"]
+    assert bases["always_silent"]["balanced_accuracy"] == bases["always_respond"]["balanced_accuracy"] == 0.5
+    assert bases["always_silent"]["accuracy"] == 0.4
+    assert bases["always_respond"]["accuracy"] == 0.6
+    assert bases["always_silent"]["safety_misses"] == 1.0
+    assert bases["always_respond"]["false_wakes_per_hour"]["noise"] == 9000
+
+
+def test_what_cannot_be_told_is_none(scores: list[Score]) -> None:
+    only = figures(scores[4:5])
+    for name in ("balanced_accuracy", "respond_recall", "wer", "label_accuracy", "safety_misses", "trigger_error_s"):
+        assert only[name] is None
+        assert only["ci95"][name] is None
+    assert only["silent_recall"] == 1.0
+
+
+def test_no_word_wrong_is_not_certain(scores: list[Score]) -> None:
+    low, high = figures(scores[9:])["ci95"]["wer"]
+    assert (low, high) == pytest.approx(wilson(0, 3), abs=1e-4)
+
+
+def test_items_as_scripts_want_them(scores: list[Score]) -> None:
+    items = figures(scores)["items"]
+    assert len(items) == 10
+    assert {"audio", "decided", "at_s", "text"} <= set(items[0])
+    assert (items[0]["decided"], items[0]["at_s"], items[0]["text"]) == ("respond", 1.4, "A baby.")
+    assert (items[2]["decided"], items[2]["at_s"], items[2]["text"]) == ("silent", None, "")
+    assert json.loads(json.dumps(items, allow_nan=False)) == items
+
+
+def test_a_table_for_people(scores: list[Score]) -> None:
+    out = Console(width=120, record=True, file=io.StringIO())
+    show({"model": "loud", "channel": "g711", **figures(scores)}, out)
+    text = out.export_text()
+    assert "balanced accuracy" in text
+    assert "58.3%" in text
+    assert "wrong: line 4, a.wav: silent" in text
+    assert "hold_music" in text
