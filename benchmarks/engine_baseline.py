@@ -22,21 +22,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.engine_model import (
     SPEAKS,
     Rehearsed,
+    checkpoint_of,
     instruction,
     rehearse,
     wait_for,
     with_chunks,
 )
-from calls.audio import CHUNK_S
+from calls.audio import CHUNK_S, CHUNK_SAMPLES
+from model_worker.interaction.build import build
 from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import CHUNK_FRAMES, InteractionConfig
-from model_worker.interaction.decoder import Decoder
 from model_worker.interaction.ears import Judged
+from model_worker.interaction.formats.shapes import model_shapes
 from model_worker.interaction.mel import CARRIED, QUIETEST, Mel, MelState
-from model_worker.interaction.memory import BLOCK, Memory
+from model_worker.interaction.memory import BLOCK
 from model_worker.interaction.padded import Padded
-from model_worker.interaction.tier import NOTHING, Tier
-from model_worker.interaction.tower import Tower
+from model_worker.interaction.perception import Perception
+from model_worker.interaction.tier import NOTHING
 
 POSITIONS = 1500  # of the cache, until it is dropped
 TOGETHER = 64  # Chunks that the tower encodes in one pass
@@ -53,11 +55,10 @@ class Everything:
         weight = checkpoint.decoder["embed_tokens.weight"]
         self._device, self._dtype = weight.device, weight.dtype
         self._config = checkpoint.config.tower
-        with torch.inference_mode():
-            tower = Tower(self._config, checkpoint.config.decoder.width)
-            tower.load_state_dict(checkpoint.tower)
-            self._tower = tower.to(self._device, self._dtype).eval()
-            self._mel = Mel(self._config.mels, self._config.level, self._device)
+        perception = Perception(checkpoint.config, 1, self._device, self._dtype)
+        perception.load(checkpoint.tower)
+        self._tower = perception.tower
+        self._mel = Mel(self._config.mels, self._config.level, self._device)
         self.heard: list[Tensor] = []
 
     @torch.inference_mode()
@@ -136,23 +137,19 @@ class Work:
 
 
 def count_work(config: InteractionConfig) -> Work:
-    """Of one call alone."""
+    """Of one call alone, in the very passes that serve it."""
     device = torch.device("meta")
-    with device:
-        tower = Tower(config.tower, config.decoder.width)
-        frames = torch.empty(1, config.tower.mels, tower.window)
-        decoder = Decoder(config.decoder)
-        ear = Decoder(config.ear, features=config.decoder.width) if config.ear else None
-        features = torch.empty(1, 10, config.decoder.width)
-    speaks = Tier(config, decoder, Memory(config.memory, config.decoder, 1, device, torch.float32), [1])
-    hear = _flops(lambda: speaks.hear([(0, 0, NOTHING)], features))
-    write = _flops(lambda: speaks.write([(0, 0, 0, 0, 0, 1)], 1))
-    perceive = _flops(lambda: tower(frames))
-    if ear is None or config.ear is None or config.ear_memory is None:
+    tensors = {name: torch.empty(shape, device=device) for name, shape in model_shapes(config).items()}
+    with device:  # also for what `build` makes only to load weights into it
+        serving = build(checkpoint_of(config, tensors), 1, sizes=[1])
+    pcm = torch.empty(1, CHUNK_SAMPLES, device=device)
+    features = serving._perceive([(0,)], pcm)
+    hear = _flops(lambda: serving._decoder.hear([(0, 0, NOTHING)], features))
+    write = _flops(lambda: serving._decoder.write([(0, 0, 0, 0, 0, 1)], 1))
+    perceive = _flops(lambda: serving._perceive([(0,)], pcm))
+    if (ear := serving._ear) is None:
         return Work(perceive, hear, 0, write)
-    memory = Memory(config.ear_memory, config.ear, 1, device, torch.float32)
-    decides = Tier(config, ear, memory, [1], ear=True)
-    return Work(perceive, _flops(lambda: decides.hear([(0, 0, NOTHING)], features)), hear, write)
+    return Work(perceive, _flops(lambda: ear.hear([(0, 0, NOTHING)], features)), hear, write)
 
 
 def _flops(work: Any) -> int:

@@ -93,10 +93,16 @@ def random_checkpoint(size: str, seed: int, device: torch.device, dtype: torch.d
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = dict(pool.map(make, weights.shapes.items()))
 
-    def part(name: str) -> dict[str, Tensor]:
-        return {key.removeprefix(name): tensor for key, tensor in made.items() if key.startswith(name)}
+    return checkpoint_of(weights.config, made)
 
-    return Checkpoint("native", weights.config, part("tower."), part("decoder."), part("ear."), make_tokenizer())
+
+def checkpoint_of(config: InteractionConfig, tensors: dict[str, Tensor]) -> Checkpoint:
+    """Of all tensors by their whole names."""
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+
+    return Checkpoint("native", config, part("tower."), part("decoder."), part("ear."), make_tokenizer())
 
 
 def open_checkpoint(

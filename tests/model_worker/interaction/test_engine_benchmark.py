@@ -1,0 +1,95 @@
+"""benchmarks/engine.py runs, does the work that it says it does, and compares what is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
+
+import torch
+
+from benchmarks.engine import main
+from benchmarks.engine_baseline import Everything, PublicServer, count_work
+from benchmarks.engine_model import (
+    SPEAKS,
+    VOICE,
+    instruction,
+    random_checkpoint,
+    recording,
+    rehearse,
+    sized,
+    slot_bytes,
+    with_chunks,
+)
+from model_worker.interaction.config import OMNI_3B, TEST
+from model_worker.interaction.perception import Perception
+
+CPU = torch.device("cpu")
+AUDIO = recording(VOICE)[:40]
+
+
+def test_it_runs(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    small = {"size": "test", "calls": "1,2", "seconds": 0.8, "speaking": 1, "ages": 2, "minutes": 1, "cycles": 2}
+    small |= {"threads": 1, "json": file}
+    found = main([word for name, value in small.items() for word in (f"--{name}", str(value))])
+    assert json.loads(file.read_text()) == found
+    [window] = found["windows"]
+    assert window["ramp"]["steps"][0]["calls"] == 1
+    assert window["ramp"]["holds"] in (0, 1, 2)
+    [age] = window["baseline"]["ages"]
+    work = count_work(TEST)
+    assert age["work"] == pytest.approx(work.theirs(6) / work.ours(), abs=0.1)
+    assert set(window["age"]) > {"silent", "speaking"}
+
+
+def test_a_response_that_is_planned_is_written_as_any_other() -> None:
+    config = sized(TEST, None)
+    serving = rehearse(random_checkpoint("test", 1, CPU, torch.float32), config, 2, None, 32)
+    ears = [serving.admit(instruction(config)) for _ in range(2)]
+    serving.plan = lambda ear, index: ear is ears[0] and index == 1
+    words, responded = 0, []
+    for index in range(2 + SPEAKS):
+        judged, said = serving.hear([(ear, index, AUDIO[index]) for ear in ears])
+        responded += [(ears.index(one.ear), one.index) for one in judged if one and one.respond]
+        words += sum(len(one.tokens) for one in said)
+        assert (ears[0].text is not None) == (1 <= index < 1 + SPEAKS)
+    assert responded == [(0, 1)]
+    assert words == config.longest == SPEAKS * config.words_a_chunk - 2
+
+
+def test_all_encoded_again_is_the_same_to_the_network() -> None:
+    checkpoint = random_checkpoint("test", 1, CPU, torch.float32)
+    perception, everything = Perception(TEST, 1), Everything(checkpoint)
+    perception.load(checkpoint.tower)
+    for pcm in AUDIO[:6]:
+        ours = perception.hear(torch.tensor([0]), pcm[None])
+        theirs = everything([(0,)], pcm[None])
+        assert ours.shape == theirs.shape
+        assert float((ours - theirs).abs().max()) < 1e-4
+
+
+def test_the_public_server_forgets_and_does_not() -> None:
+    config = with_chunks(sized(TEST, None), 16)
+    public = PublicServer(random_checkpoint("test", 1, CPU, torch.float32), config, None)
+    public.serving.plan = lambda ear, index: len(public.everything.heard) == 3
+    assert [public.hear(pcm).respond for pcm in AUDIO[:3]] == [False, False, True]
+    assert public.dropped == 0
+    public.speak()
+    assert public.dropped == 1
+    assert not public.serving.busy
+    public.hear(AUDIO[3])
+    assert public.ear.due == 1  # of what it remembers, while all audio is still there to be encoded
+    assert len(public.everything.heard) == 4
+
+
+def test_what_is_counted_is_the_arithmetic_of_the_model() -> None:
+    work = count_work(OMNI_3B)
+    assert work.tower == pytest.approx(25.5e9, rel=0.01)
+    assert work.theirs(1500) - work.theirs(1499) == work.tower
+    assert 12 * 5.55e9 < work.decide < 15 * 6.2e9  # 13 tokens through 2.78 G weights, and attention over the slot
+    one_token = 36_864  # bytes, both of keys and values, bfloat16
+    assert slot_bytes(OMNI_3B, 2) == one_token * OMNI_3B.memory.places
