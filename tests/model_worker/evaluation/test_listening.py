@@ -111,9 +111,7 @@ def test_every_event_has_its_window(tmp_path: Path) -> None:
 
 def test_writing_is_a_response_only_where_it_is_asked_for(tmp_path: Path) -> None:
     pcm = np.concatenate([quiet(0.6), tone(0.8), quiet(0.6)])
-    line = (
-        '{"audio": "a.wav", "expect": "respond", "kind": "speech", "text": "Hello, big world", "label": "world"}'
-    )
+    line = '{"audio": "a.wav", "expect": "respond", "kind": "speech", "text": "Hello, big world", "label": "world"}'
     got = scored(tmp_path, pcm, line)
     assert got.cases[0].responded
     assert got.cases[0].late_s is None

@@ -1,0 +1,144 @@
+"""The suites, from small sources made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_worker.evaluation.__main__ import lengths
+from model_worker.evaluation.manifest import Item, read
+from model_worker.evaluation.suites import main
+from tests.model_worker.evaluation.sounds import quiet, save, tone
+
+LABELS = ("baby_cry", "chainsaw", "rain", "rooster", "dog_bark")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    for number, label in enumerate(LABELS):
+        (folder / "sounds" / label).mkdir(parents=True)
+        for fold in (1, 4):
+            for take in "AB":
+                pcm = np.concatenate([quiet(0.2), tone(0.5 + 0.1 * number), quiet(0.3)])
+                save(folder / "sounds" / label / f"{fold}-{take}.wav", pcm)
+    for name in ("digits", "prompts", "music"):
+        (folder / name).mkdir()
+    for digit in range(10):
+        for speaker in ("theo", "george"):
+            save(folder / "digits" / f"{digit}_{speaker}_0.wav", tone(0.3, 8_000), 8_000)
+    save(folder / "prompts" / "hello.wav", tone(0.5))
+    (folder / "prompts.tsv").write_text("hello\tHello there.\nmissing\tNot here.\n")
+    save(folder / "music" / "a.wav", tone(1.0))
+    return folder
+
+
+def build(sources: Path, folder: Path, *more: str) -> int:
+    given = [str(folder), "--hours", "0.002", "--minutes", "0.1", *more]
+    for name in ("sounds", "digits", "prompts", "music"):
+        given += [f"--{name}", str(sources / name)]
+    return main([*given, "--texts", str(sources / "prompts.tsv")])
+
+
+@pytest.fixture(scope="module")
+def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suites")
+    assert build(sources, folder) == 0
+    return folder
+
+
+def suite(folder: Path, name: str) -> list[Item]:
+    path = folder / f"{name}.jsonl"
+    items = read(path)
+    lengths(path, items)  # raises where audio and manifest do not fit
+    return items
+
+
+def test_every_suite_can_be_played(built: Path) -> None:
+    names = {path.stem for path in built.glob("*.jsonl")}
+    assert names == {
+        "single", "five", "concat-1", "concat-2", "concat-3", "concat-4", "concat-5", "late-5s", "late",
+        "recognition", "digits", "instruction", "silence", "line-noise", "telephone", "hold-music",
+    }  # fmt: skip
+    for name in names:
+        assert suite(built, name)
+
+
+def test_only_what_is_held_out(built: Path) -> None:
+    assert len(suite(built, "single")) == 10  # fold 4 of two
+    assert [item.events[0].text for item in suite(built, "digits")][:3] == ["zero", "one", "two"]
+    assert len(suite(built, "digits")) == 10  # one speaker of two
+    assert [item.text for item in suite(built, "recognition")] == ["Hello there."]
+
+
+def test_the_policy_says_what_deserves_a_response(built: Path) -> None:
+    wanted = {item.events[0].label: item.events[0].respond for item in suite(built, "single")}
+    assert wanted == {"baby_cry": True, "chainsaw": True, "rain": False, "rooster": False, "dog_bark": False}
+
+
+def test_five_in_a_row_have_pauses_and_joined_ones_have_none(built: Path) -> None:
+    for name, least, most in (("five", 0.8, 2.4), ("concat-5", 0.0, 0.0)):
+        for item in suite(built, name):
+            assert len(item.events) == 5
+            for before, after in zip(item.events, item.events[1:], strict=False):
+                assert before.end_s is not None
+                assert least - 0.002 <= after.at_s - before.end_s <= most + 0.002
+    for count in (1, 2, 5):
+        labels = sorted(event.label for item in suite(built, f"concat-{count}") for event in item.events)
+        assert labels == sorted([*LABELS, *LABELS])
+
+
+def test_late_ones_are_late(built: Path) -> None:
+    assert {item.events[0].at_s for item in suite(built, "late")} == {6.0}
+    assert {item.events[0].at_s for item in suite(built, "late-5s")} == {5.0}
+    assert len(suite(built, "late")) == len(LABELS)
+
+
+def test_instructions_ask_for_what_is_there_and_what_is_not(built: Path) -> None:
+    items = suite(built, "instruction")
+    asked = [item for item in items if item.instruction.startswith("Tell me when")]
+    assert len(asked) == 2 * len(LABELS)
+    assert [sum(event.respond for event in item.events) for item in asked[:4]] == [1, 0, 1, 0]
+    counts = [item for item in items if item.instruction.startswith("Each time")]
+    for item in counts:
+        labels = [event.label for event in item.events if event.respond]
+        assert labels == ["one", "two", "three"][: len(labels)]
+        assert labels
+    for item in items[-20::2]:
+        assert next(event.label for event in item.events if event.respond) in item.instruction
+
+
+def test_the_same_sources_give_the_same_files(built: Path, sources: Path, tmp_path: Path) -> None:
+    assert build(sources, tmp_path, "--only", "five", "line-noise") == 0
+    assert {path.stem for path in tmp_path.glob("*.jsonl")} == {"five", "line-noise"}
+    for path in [*tmp_path.rglob("*.wav"), *tmp_path.rglob("*.jsonl")]:
+        assert path.read_bytes() == (built / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_the_published_layout_of_the_sounds(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "audio").mkdir()
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for name, fold, category, ten in (
+        ("4-1-A-12.wav", 4, "crackling_fire", True),
+        ("4-2-A-1.wav", 4, "rooster", True),
+        ("4-3-A-9.wav", 4, "crow", False),
+        ("1-4-A-1.wav", 1, "rooster", True),
+    ):
+        save(tmp_path / "audio" / name, tone(0.3))
+        rows.append(f"{name},{fold},0,{category},{ten},0,A")
+    (tmp_path / "meta" / "esc50.csv").write_text("\n".join(rows))
+    out = tmp_path / "out"
+    assert main([str(out), "--sounds", str(tmp_path), "--only", "single"]) == 0
+    assert [(item.events[0].label, item.events[0].respond) for item in suite(out, "single")] == [
+        ("crackling_fire", True),
+        ("rooster", False),
+    ]
+
+
+def test_sources_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, says in (("--sounds", "no sounds of fold 4"), ("--digits", "no digits of theo")):
+        assert main([str(tmp_path / "out"), option, str(tmp_path)]) == 2
+        assert says in capsys.readouterr().err
