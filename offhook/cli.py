@@ -275,6 +275,12 @@ def bench(context: typer.Context) -> None:
     _module(f"benchmarks.{context.args[0]}", *context.args[1:], cwd=folder.parent)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def soundflow(context: typer.Context) -> None:
+    """Build data for the Audio Interaction Model and train on it: `offhook soundflow` lists the commands."""
+    _module("soundflow", *context.args)
+
+
 def _module(name: str, *arguments: str, cwd: Path | None = None) -> None:
     try:
         done = subprocess.run([sys.executable, "-m", name, *arguments], check=False, cwd=cwd)

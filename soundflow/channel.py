@@ -75,13 +75,18 @@ def through(pcm: Pcm, channel: Channel, rng: np.random.Generator) -> Pcm:
     if channel.hum_db is not None:
         made = made + _hum(len(made), channel.hum_db, rng)
     if channel.law is None:
-        return np.clip(made, -1.0, 1.0).astype(np.float32)
+        return _clipped(made)
     narrow = _to_phone(made)
     coded = encode(np.rint(np.clip(narrow, -1.0, 1.0) * 32767).astype(np.int16), channel.law)
     heard = decode(coded, channel.law).astype(np.float32) / 32768.0
     if channel.loss:
         heard = _lose(heard, channel.loss, channel.burst, rng)
-    return np.clip(_from_phone(heard), -1.0, 1.0).astype(np.float32)
+    return _clipped(_from_phone(heard))
+
+
+def _clipped(pcm: Pcm) -> Pcm:
+    made: Pcm = np.clip(pcm, -1.0, 1.0).astype(np.float32)
+    return made
 
 
 def _echo(pcm: Pcm, level_db: float, delay_s: float) -> Pcm:

@@ -154,9 +154,11 @@ def tone(hz: tuple[float, ...], seconds: float) -> Pcm:
 
 def _sum(hz: tuple[float, ...], t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     sounding = [f for f in hz if f > 0]
-    wave = np.asarray(sum(np.sin(2 * np.pi * f * t) for f in sounding)) / len(sounding)
+    wave: npt.NDArray[np.float64] = np.zeros(len(t))
+    for f in sounding:
+        wave += np.sin(2 * np.pi * f * t) / len(sounding)
     for modulation in (-f for f in hz if f < 0):
-        wave = wave * (1 + np.sin(2 * np.pi * modulation * t)) / 2
+        wave *= (1 + np.sin(2 * np.pi * modulation * t)) / 2
     return wave
 
 
@@ -165,7 +167,8 @@ def _gate(t: npt.NDArray[np.float64], pattern: tuple[float, ...]) -> npt.NDArray
     if not pattern:
         return np.ones(len(t))
     edges = np.cumsum(pattern)
-    return (np.searchsorted(edges, t % edges[-1], side="right") % 2 == 0).astype(np.float64)
+    on: npt.NDArray[np.float64] = (np.searchsorted(edges, t % edges[-1], side="right") % 2 == 0).astype(np.float64)
+    return on
 
 
 def _shaped(wave: npt.NDArray[np.float64], gate: npt.NDArray[np.float64]) -> Pcm:

@@ -1,0 +1,41 @@
+"""`python -m soundflow COMMAND`, which `offhook soundflow COMMAND` runs too.
+
+A command is a module of soundflow.commands with `main(arguments, settings) -> exit status`; it is imported when it is
+asked for, so that building data needs no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from calls.errors import OffhookError
+from calls.settings import Settings
+
+COMMANDS = {
+    "fetch": "bring recordings here: ESC-10, spoken digits, hold music",
+    "build": "make streams with labels from clips, voices and tones",
+    "tasks": "list the 28 sub-tasks, with a playable sample each",
+    "picture": "show what preprocessing does to a clip, or a built stream",
+}
+
+
+def main() -> int:
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name not in COMMANDS:
+        print("usage: offhook soundflow COMMAND [options]\n")
+        for command, what in COMMANDS.items():
+            print(f"  {command:<10}{what}")
+        return 0 if name in ("-h", "--help") else 2
+    try:
+        status = import_module(f"soundflow.commands.{name}").main(arguments, Settings())
+    except OffhookError as error:
+        print(f"offhook soundflow: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands of `python -m soundflow`, a module each."""

@@ -1,0 +1,43 @@
+"""What several commands ask for and show."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from calls.settings import Settings
+from soundflow.config import Config
+from soundflow.material import Material
+from soundflow.sources import HOME, database
+from soundflow.speech import Speech
+
+
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog=f"offhook soundflow {name}", description=about)
+    made.add_argument("--home", type=Path, default=HOME, help="where recordings and speech are kept (%(default)s)")
+    return made
+
+
+def material(config: Config, home: Path, settings: Settings) -> Material:
+    """Raises SoundflowError when recordings that the configuration wants are missing."""
+    home = home.expanduser()
+    clips = database(config.material, home)
+    return Material(clips, Speech(home / "speech", settings.models, check=config.check), config.cast)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on standard error, as a function (done, total, what was just done)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=None)
+
+        def tell(done: int, total: int, now: str) -> None:
+            progress.update(task, completed=done, total=total or None)
+
+        yield tell

@@ -1,0 +1,165 @@
+"""Recordings that are too big for the repository: where they are from, whose they are, and how they come here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from soundflow.clips import Clips, Rules, scan
+from soundflow.errors import SoundflowError
+
+HOME = Path("~/.cache/offhook/soundflow")
+_BLOCK = 1 << 20
+_SUFFIXES = (".wav", ".ogg", ".flac")
+
+Progress = Callable[[int, int, str], None]
+"""(bytes so far, bytes in all or 0 if not said, what)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A corpus. `archive` is a zip file; "" if there is none to fetch and `url` says how to come by it."""
+
+    name: str
+    group: str  # what its clips are: see Clip.group
+    url: str
+    archive: str
+    licence: str
+    about: str
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            "esc10",
+            "sound",
+            "https://github.com/karolpiczak/ESC-50",
+            "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip",
+            "CC BY 3.0 or CC0, each clip's author in its LICENSE",
+            "ESC-10 (K. J. Piczak, 2015): 10 classes of environmental sounds; fold 5 is never used",
+        ),
+        Source(
+            "fsdd",
+            "digit",
+            "https://github.com/Jakobovski/free-spoken-digit-dataset",
+            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
+            "CC BY-SA 4.0",
+            "Free Spoken Digit Dataset (Z. Jackson and others): digits, 8 kHz; the speaker yweweler is never used",
+        ),
+        Source(
+            "music",
+            "music",
+            "https://packages.debian.org/asterisk-moh-opsound-wav (then: --from /usr/share/asterisk/moh)",
+            "",
+            "CC BY-SA 3.0 (Macroform, Manolo Camp, Reno Project)",
+            "hold music of the Asterisk project, 8 kHz",
+        ),
+    )
+}
+
+
+def find(name: str) -> Source:
+    """Raises SoundflowError."""
+    if name not in SOURCES:
+        raise SoundflowError(f"no recordings named {name!r}; there are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def fetch(source: Source, home: Path, local: Path | None = None, progress: Progress | None = None) -> Path:
+    """Bring a corpus under `home`, from its address or from a local copy (a folder or the zip file); return where.
+
+    What is already there stays. Raises SoundflowError.
+    """
+    target = home / source.name
+    if target.is_dir():
+        return target
+    partial = home / f".{source.name}.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if local is not None and local.is_dir():
+            _copy(local, partial)
+        elif local is not None:
+            _unpack(source, local, partial)
+        elif source.archive:
+            archive = home / f"{source.name}.zip"
+            _download(source.archive, archive, progress or (lambda done, total, what: None))
+            _unpack(source, archive, partial)
+            archive.unlink()
+        else:
+            raise SoundflowError(f"{source.name} has no archive to fetch: {source.url}")
+        if not any(path.suffix in _SUFFIXES for path in partial.rglob("*")):
+            raise SoundflowError(f"{local or source.archive} holds no recordings of {source.name}")
+        partial.rename(target)
+    except OSError as error:
+        raise SoundflowError(f"{source.name} could not be brought to {home}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def database(names: tuple[str, ...], home: Path, rules: Rules | None = None) -> Clips:
+    """The clips of several corpora. Raises SoundflowError, which says what to run."""
+    made = Clips((), ())
+    for name in names:
+        source = find(name)
+        if not (home / name).is_dir():
+            raise SoundflowError(f"the recordings {name} are not here; run: offhook soundflow fetch {name}")
+        made = made + scan(home / name, source.group, licence=source.licence, rules=rules)
+    return made
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Recordings and licences, with their folders."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in _SUFFIXES or path.name.lower().startswith("licen"):
+            place = target / path.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
+
+def _download(url: str, path: Path, progress: Progress) -> None:
+    partial = path.with_suffix(".part")
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=30.0) as response, partial.open("wb") as file:
+            response.raise_for_status()
+            total, done = int(response.headers.get("content-length", 0)), 0
+            for block in response.iter_bytes(_BLOCK):
+                file.write(block)
+                done += len(block)
+                progress(done, total, url)
+    except httpx.HTTPError as error:
+        partial.unlink(missing_ok=True)
+        raise SoundflowError(f"{url} could not be fetched ({error}); with a local copy: --from PATH") from error
+    partial.rename(path)
+
+
+def _unpack(source: Source, archive: Path, target: Path) -> None:
+    """The recordings of a zip file. Of ESC-50, those that its table says are ESC-10, in a folder a class."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = packed.namelist()
+            table = next((name for name in names if name.endswith("meta/esc50.csv")), None)
+            wanted: dict[str, str] = {}
+            if table:
+                for row in csv.DictReader(io.StringIO(packed.read(table).decode())):
+                    if row["esc10"] == "True":
+                        wanted[row["filename"]] = row["category"]
+            for name in names:
+                leaf = name.rsplit("/", 1)[-1]
+                if leaf.lower().startswith("licen"):
+                    (target / leaf).write_bytes(packed.read(name))
+                elif leaf.endswith(_SUFFIXES) and (not table or leaf in wanted):
+                    place = target / wanted.get(leaf, "") / leaf
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(packed.read(name))
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+        raise SoundflowError(f"{archive} is not a zip file of {source.name}: {error}") from error
