@@ -82,15 +82,15 @@ def test_an_id_is_never_cut(width: int) -> None:
 def test_calls_prints_ids_that_show_takes(asked: list[str]) -> None:
     listed = CliRunner().invoke(app, ["calls"], env={"COLUMNS": "40"})
     assert listed.exit_code == 0, listed.output
-    for call_id in re.findall(r"^01\S*", listed.output, re.MULTILINE):
-        assert json.loads(CliRunner().invoke(app, ["show", call_id, "--json"]).output)["id"] == call_id
+    for call_id in re.findall(r"^01\S*", listed.stdout, re.MULTILINE):
+        assert json.loads(CliRunner().invoke(app, ["show", call_id, "--json"]).stdout)["id"] == call_id
     assert asked == ["/api/v1/calls", *(f"/api/v1/calls/{call_id}" for call_id in IDS)]
 
 
 def test_show_takes_last_and_a_unique_beginning(asked: list[str]) -> None:
     for name, expected in (("last", IDS[0]), (OLD[:6], OLD)):
         shown = CliRunner().invoke(app, ["show", name, "--json"])
-        assert json.loads(shown.output)["id"] == expected
+        assert json.loads(shown.stdout)["id"] == expected
     several = CliRunner().invoke(app, ["show", "01JD"])
     assert several.exit_code == 1
     assert "several calls" in several.output
