@@ -95,7 +95,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(found))
     else:
-        show(found, Console())
+        show(found, Console() if sys.stdout.isatty() else Console(width=120))
     return 0
 
 
