@@ -40,7 +40,7 @@ def build(
         return perception.hear(numbers[:, 0], pcm)
 
     def tier(decoder: DecoderConfig, remembered: MemoryConfig, weights: dict[str, Tensor], ear: bool = False) -> Tier:
-        network = Decoder.of(decoder, weights, features=config.decoder.width if ear else None)
+        network = Decoder.of(decoder, weights, features=config.ear_features if ear else None)
         memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, storage, compiled=on_gpu)
         return Tier(config, network, memory, sizes, ear=ear)
 

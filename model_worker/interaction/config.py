@@ -1,12 +1,12 @@
 """Sizes: of the tower that hears, of a decoder, of what a call may remember.
 
-Three whole models by name: `test` (random, small enough for every test), `compact` (Whisper-base and SmolLM2-135M
-shapes), `3b` (Qwen2.5-Omni-3B's).
+Four whole models by name: `test` (random, small enough for every test), `small` (Whisper-base's tower and a decoder of
+our own), `compact` (Whisper-base and SmolLM2-135M shapes), `3b` (Qwen2.5-Omni-3B's).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from model_worker.interaction.tokens import CHUNK_TOKENS, PUBLISHED, Tokens
@@ -34,6 +34,7 @@ class TowerConfig:
     taps: tuple[int, ...] = ()
     join: str = "mean"  # of two neighbouring states: "mean" or "stack"
     adapter: int = 0  # hidden width of a two-layer adapter; 0: one linear layer
+    ear: int = 0  # width of features of the ear's own, beside the decoder's; 0: the ear reads those of the decoder
     level: float | None = None  # fixed log10 reference of the mel scale; None: the loudest of the stream so far
 
 
@@ -86,6 +87,16 @@ class InteractionConfig:
     threshold: float = 0.5  # a Chunk whose P(respond) among the two control tokens is above this is responded to
     words_a_chunk: int = 8  # text tokens written before the next Chunk is heard
     longest: int = 160  # text tokens a response
+
+    @property
+    def features(self) -> int:
+        """Width of what leaves the tower."""
+        return self.decoder.width + self.tower.ear
+
+    @property
+    def ear_features(self) -> int:
+        """How much of it, at the end, the ear reads."""
+        return self.tower.ear or self.decoder.width
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest of a checkpoint."""
@@ -141,6 +152,7 @@ COMPACT = InteractionConfig(
         taps=(2, 4, 6),
         join="stack",
         adapter=1024,
+        ear=512,
         level=0.0,
     ),
     decoder=DecoderConfig(
@@ -171,8 +183,29 @@ COMPACT = InteractionConfig(
         norm_eps=1e-5,
         control_head=True,
     ),
-    ear_memory=MemoryConfig(prefix=1, text=1, chunks=40),
+    ear_memory=MemoryConfig(prefix=1, text=1, chunks=24),
 )
+
+SMALL = replace(
+    COMPACT,
+    name="small",
+    tokens=Tokens.after(448),
+    tower=replace(COMPACT.tower, adapter=512),
+    decoder=replace(
+        COMPACT.decoder,
+        vocabulary=480,
+        width=256,
+        layers=3,
+        heads=4,
+        kv_heads=4,
+        feed_forward=768,
+        rope_theta=10_000.0,
+    ),
+    memory=MemoryConfig(prefix=64, text=64, chunks=16),
+    longest=16,
+)
+"""COMPACT with a decoder of our own, which a CPU can train and which names what it hears in a few words: no language
+model."""
 
 OMNI_3B = InteractionConfig(
     name="3b",
@@ -193,4 +226,4 @@ OMNI_3B = InteractionConfig(
     memory=MemoryConfig(prefix=512, text=512, chunks=154),  # 2,002 tokens of audio: 61.6 s
 )
 
-PRESETS = {config.name: config for config in (TEST, COMPACT, OMNI_3B)}
+PRESETS = {config.name: config for config in (TEST, SMALL, COMPACT, OMNI_3B)}

@@ -132,11 +132,12 @@ class Decoder(nn.Module):
             rows=rows,
             places=places,
             mask=mask.flatten(1, 2)[:, None],
-            query_turn=self._turn(query[:, None, None], dtype),
-            key_turn=self._turn(key[:, None], dtype),
+            query_turn=self.turn(query[:, None, None], dtype),
+            key_turn=self.turn(key[:, None], dtype),
         )
 
-    def _turn(self, positions: Tensor, dtype: torch.dtype) -> Turn:
+    def turn(self, positions: Tensor, dtype: torch.dtype) -> Turn:
+        """The angles of these positions."""
         half = torch.arange(0, self.config.head_width, 2, dtype=torch.float32, device=positions.device)
         angles = positions[..., None] / self.config.rope_theta ** (half / self.config.head_width)
         return angles.cos().to(dtype), angles.sin().to(dtype)
@@ -152,10 +153,14 @@ class Decoder(nn.Module):
 
     def control(self, state: Tensor, silent: int, respond: int) -> Tensor:
         """P(respond), [B] float32, of states [B, width]: between the control head's two, or between two tokens."""
+        logits = self.control_logits(state, silent, respond)
+        return torch.sigmoid(logits[:, 1] - logits[:, 0])
+
+    def control_logits(self, state: Tensor, silent: int, respond: int) -> Tensor:
+        """Of silence and of a response, [B, 2] float32."""
         if self.config.control_head:
             weight = self.control_head.weight
         else:
             words = self.embed_tokens.weight if self.config.tied else self.lm_head.weight
             weight = torch.stack([words[silent], words[respond]])
-        logits = F.linear(state, weight).float()
-        return torch.sigmoid(logits[:, 1] - logits[:, 0])
+        return F.linear(state, weight).float()

@@ -42,11 +42,15 @@ class Perception:
         A Stream may stand in `rows` at most once; a row that is no Stream's, for padding, may be repeated. The host is
         not waited for.
         """
+        return self.tower.features(self.states(rows, pcm))
+
+    @torch.inference_mode()
+    def states(self, rows: Tensor, pcm: Tensor) -> Tensor:
+        """The same before what is trained: the tower's states [B, 20, channels]. Training keeps them on disk."""
         raw = self._mel.hear(self.state, rows, pcm)
         window = torch.cat([self._context[rows], raw], dim=2)
         self._context.index_copy_(0, rows, window[:, :, CHUNK_FRAMES:])
-        features: Tensor = self.tower(self._mel.scale(self.state, rows, window).to(self.dtype))
-        return features
+        return self.tower.states(self._mel.scale(self.state, rows, window).to(self.dtype))
 
     def reset(self, row: int) -> None:
         """A row for another Stream: no trace of the one before stays."""

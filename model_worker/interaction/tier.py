@@ -77,7 +77,8 @@ class Tier:
         self._decoder = decoder
         self._prefixes: OrderedDict[tuple[int, ...], tuple[Tensor, Tensor]] = OrderedDict()
         weight = decoder.embed_tokens.weight
-        features = torch.zeros(AUDIO_TOKENS, config.decoder.width, dtype=weight.dtype)
+        self._reads = slice(-config.ear_features, None) if ear else slice(config.decoder.width)
+        features = torch.zeros(AUDIO_TOKENS, config.features, dtype=weight.dtype)
         self._hear = Padded(self._hear_pass, (memory.scratch, 0, NOTHING), features, weight.device, sizes)
         if not ear:
             tokens = config.tokens
@@ -92,7 +93,7 @@ class Tier:
     def hear(self, calls: Sequence[tuple[int, int, int]], features: Tensor) -> Tensor:
         """Append a Chunk to each of B calls. Each is (slot, number of the Chunk, control token of the Chunk before).
 
-        `features` [B, 10, width of the decoder]. Returns P(respond), [B] float32, on the device.
+        `features` [B, 10, any]: all that the tower has for both tiers. Returns P(respond), [B] float32, on the device.
         """
         return self._hear(calls, features)
 
@@ -100,7 +101,8 @@ class Tier:
         rows, chunk, before = numbers.unbind(1)
         memory, markers, embed = self.memory, self.markers, self._decoder.embed_tokens
         begin, assistant = (embed.weight[marker].expand(len(rows), 1, -1) for marker in markers.around)
-        x = torch.cat([embed(before.clamp_min(0))[:, None], begin, self._decoder.heard(features), assistant], dim=1)
+        heard = self._decoder.heard(features[:, :, self._reads])
+        x = torch.cat([embed(before.clamp_min(0))[:, None], begin, heard, assistant], dim=1)
         times = memory.chunk_times(chunk)
         nothing = (before == NOTHING)[:, None] & (torch.arange(BLOCK, device=rows.device) == 0)
         memory.forget_chunk(rows, chunk)

@@ -89,6 +89,8 @@ class Tower(nn.Module):
         if config.adapter:
             self.adapter = nn.Linear(joined, config.adapter)
         self.proj = nn.Linear(config.adapter or joined, out)
+        if config.ear:
+            self.ear = nn.Linear(joined, config.ear)
 
     @property
     def window(self) -> int:
@@ -96,21 +98,14 @@ class Tower(nn.Module):
         return (self.config.context + 1) * CHUNK_FRAMES
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Scaled mel frames [B, mels, window] -> features of the newest Chunk, [B, 10, out]."""
+        """Scaled mel frames [B, mels, window] -> features of the newest Chunk, [B, 10, out]; with an `ear` of its own
+        [B, 10, out + ear]: the decoder's, then the ear's."""
+        return self.features(self.states(frames))
+
+    def states(self, frames: Tensor) -> Tensor:
+        """The newest Chunk's 20 states, [B, 20, channels]: after the last layer, or of all taps side by side."""
         x = F.gelu(self.conv1(frames))
         x = F.gelu(self.conv2(x)).transpose(1, 2) + self.positions
-        states = self._states(x)
-        pairs = states.reshape(states.shape[0], AUDIO_TOKENS, 2, states.shape[2])
-        # A mean is taken before the normalisation, as transformers' encoder does.
-        mean = self.config.join == "mean"
-        joined = self._normed(pairs.mean(dim=2)) if mean else self._normed(pairs).flatten(2)
-        if self.config.adapter:
-            joined = F.gelu(self.adapter(joined))
-        features: Tensor = self.proj(joined)
-        return features
-
-    def _states(self, x: Tensor) -> Tensor:
-        """The newest Chunk's 20 states, after the last layer or of all taps side by side."""
         taps = []
         for number, layer in enumerate(self.layers, 1):
             # Nothing reads the older states of the last layer, so they are not computed.
@@ -118,6 +113,24 @@ class Tower(nn.Module):
             if number in self.config.taps:
                 taps.append(x[:, -CHUNK_STATES:])
         return torch.cat(taps, dim=2) if taps else x
+
+    def features(self, states: Tensor) -> Tensor:
+        """What `forward` returns, of such states: the part that is trained here."""
+        joined = self.joined(states)
+        hidden = F.gelu(self.adapter(joined)) if self.config.adapter else joined
+        features: Tensor = self.proj(hidden)
+        return torch.cat([features, self.ear_features(joined)], dim=2) if self.config.ear else features
+
+    def joined(self, states: Tensor) -> Tensor:
+        """Two and two neighbouring states [B, 20, channels], normalised -> [B, 10, any]."""
+        pairs = states.reshape(states.shape[0], AUDIO_TOKENS, 2, states.shape[2])
+        # A mean is taken before the normalisation, as transformers' encoder does.
+        mean = self.config.join == "mean"
+        return self._normed(pairs.mean(dim=2)) if mean else self._normed(pairs).flatten(2)
+
+    def ear_features(self, joined: Tensor) -> Tensor:
+        """The ear's own features, [B, 10, ear]."""
+        return F.gelu(self.ear(joined))
 
     def _normed(self, x: Tensor) -> Tensor:
         if self.config.taps:

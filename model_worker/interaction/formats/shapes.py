@@ -39,7 +39,7 @@ def decoder_shapes(config: DecoderConfig) -> Shapes:
 
 
 def ear_shapes(config: DecoderConfig, features: int) -> Shapes:
-    """Of the ear: a decoder that translates the tower's features, made for the other decoder, by a linear layer."""
+    """Of the ear: a decoder that translates the features it reads by a linear layer."""
     linear = {"features.weight": (config.width, features), "features.bias": (config.width,)}
     return {**decoder_shapes(config), **linear}
 
@@ -55,6 +55,6 @@ def model_shapes(config: InteractionConfig) -> Shapes:
     parts = {
         "tower": tower_shapes(config.tower, config.decoder.width),
         "decoder": decoder_shapes(config.decoder),
-        "ear": ear_shapes(config.ear, config.decoder.width) if config.ear else {},
+        "ear": ear_shapes(config.ear, config.ear_features) if config.ear else {},
     }
     return {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}

@@ -1,0 +1,118 @@
+"""From encoded items to what one step learns from: a crop, a mode, the moment of each response, targets.
+
+Crops begin anywhere, so no position is a clock. An event that is under way where a crop begins is not scored: half of
+it says nothing. Of an event that may be told of before it ends, the moment of the response is drawn anew each
+time; up to it nothing is scored, after it silence is right. So the model learns "not yet told, and it goes on", and
+tells once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from calls.model import Instruction, Mode
+from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
+from model_worker.interaction.instruction import prefix_of, words_of
+from model_worker.interaction.tier import Markers
+from soundflow.features import Encoded
+from soundflow.items import EITHER, RESPOND, SILENT, Item
+from soundflow.train.layout import Layout, offline, streaming
+from soundflow.wake import in_mode
+
+EARLIEST, LATEST = 1, 8  # Chunks after an event's first at which an early response is practised
+WAKE = "wake"  # items that say what is right in every mode
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sequence and the tower's states of its Chunks, [chunks, 20, channels]."""
+
+    layout: Layout
+    states: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """How examples are cut."""
+
+    chunks: int  # of a crop at most
+    modes: tuple[Mode, ...] = (Mode.ANSWER, Mode.ASSIST, Mode.TRANSCRIBE)
+    shares: tuple[float, ...] = (0.4, 0.4, 0.2)
+
+
+def ear_example(one: Encoded, crop: Crop, rng: np.random.Generator) -> Example:
+    """For the tier that decides."""
+    item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
+    start, end = _cut(item.chunks, crop.chunks, rng)
+    labels, when = targets(item, start, end, rng)
+    prefix = [EAR_TOKENS.index(item.mode.value)]
+    layout = streaming(Markers.of_ear(), prefix, labels, {chunk: [0] for chunk in when}, words=False)
+    return Example(layout, one.states[start:end])
+
+
+def decoder_example(
+    config: InteractionConfig,
+    tokenizer: Tokenizer,
+    one: Encoded,
+    crop: Crop,
+    rng: np.random.Generator,
+    *,
+    finished: bool = False,
+) -> Example:
+    """For the tier that speaks: words, and in a model without an ear the decisions too. `finished`: offline layout."""
+    item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
+    instruction = Instruction(mode=item.mode, text=item.instruction, participants=())
+    prefix = prefix_of(instruction, tokenizer, config.tokens, config.memory.prefix)
+    start, end = _cut(item.chunks, crop.chunks, rng)
+    labels, when = targets(item, start, end, rng)
+    said = {chunk: response(config, tokenizer, *item.replies()[last]) for chunk, last in when.items()}
+    if finished:
+        prefix = [config.tokens.offline, *prefix[1:]]
+        first = min(said, default=None)
+        stop = end - start if first is None else first + 1
+        answer = said[first] if first is not None else [config.tokens.text_begin, config.tokens.text_end]
+        return Example(offline(config.tokens, prefix, stop, answer), one.states[start : start + stop])
+    layout = streaming(Markers.of_decoder(config.tokens), prefix, labels, said, words=True)
+    return Example(layout, one.states[start:end])
+
+
+def response(config: InteractionConfig, tokenizer: Tokenizer, emotion: str, text: str) -> list[int]:
+    """TEXT_BEGIN, emotion, words, TEXT_END."""
+    tokens = config.tokens
+    return [tokens.text_begin, getattr(tokens, emotion), *words_of(text, tokenizer), tokens.text_end]
+
+
+def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple[list[int], dict[int, int]]:
+    """What is right at each Chunk of [start, end), and where responses stand: Chunk of the crop -> the Chunk of
+    the item that the reply belongs to."""
+    labels = np.full(item.chunks, SILENT, np.int64)
+    when: dict[int, int] = {}
+    for turn in item.turns:
+        if not turn.respond:
+            continue
+        first, last = turn.first_chunk, turn.last_chunk
+        if first < start:  # under way where the crop begins
+            labels[first : last + 1] = EITHER
+            continue
+        at = int(rng.integers(min(first + EARLIEST, last), min(first + LATEST, last) + 1)) if turn.early else last
+        if turn.early:
+            labels[first:at] = EITHER
+        labels[at] = RESPOND
+        if start <= at < end:
+            when[at - start] = last
+    return labels[start:end].tolist(), when
+
+
+def _cut(length: int, wanted: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Where a crop begins and ends; one in five begins with the stream."""
+    room = max(0, length - wanted)
+    start = 0 if rng.random() < 0.2 else int(rng.integers(room + 1))
+    return start, min(length, start + wanted)
+
+
+def _mode(crop: Crop, rng: np.random.Generator) -> Mode:
+    return crop.modes[int(rng.choice(len(crop.modes), p=np.array(crop.shares) / sum(crop.shares)))]

@@ -1,0 +1,86 @@
+"""What is trained in which order, and how long: the four stages of SoundFlow (arXiv 2606.05121), for four models.
+
+    format         finished clips and their answers, offline layout: what an answer looks like
+    adapter        streams; only what stands between the tower and the decoder learns
+    streaming      streams; everything that is meant to learn does
+    instructions   the same at a lower rate, on items with instructions of their own
+
+A model with an ear begins with a stage of the ear's own: it decides, needs no words, and learns in minutes on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from model_worker.interaction.config import COMPACT, OMNI_3B, SMALL, TEST, InteractionConfig
+from soundflow.train.examples import Crop
+from soundflow.train.network import DECODER, EAR, Weighting
+
+OF_EAR = (r"tower\.ear\..*", r"ear\..*")
+BETWEEN = (r"tower\.adapter\..*", r"tower\.proj\..*")
+"""Tensors between the tower and the decoder."""
+WHOLE = (*BETWEEN, r"decoder\..*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training. A step learns from `batch` * `accumulate` examples on each process."""
+
+    name: str
+    tier: str
+    learns: tuple[str, ...]  # regular expressions of whole names of tensors
+    steps: int
+    crop: Crop
+    rate: float = 2e-4
+    warm_up: int = 200
+    batch: int = 8
+    accumulate: int = 1
+    finished: bool = False  # clips and answers instead of streams
+    weighting: Weighting = field(default_factory=Weighting)
+    decay: float = 0.01
+    clip: float = 1.0  # largest norm of all gradients together
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A model and its stages."""
+
+    model: InteractionConfig
+    stages: tuple[Stage, ...]
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def short(self, steps: int, batch: int = 1) -> Plan:
+        """The same with so few steps: a dry run."""
+        stages = (replace(stage, steps=steps, warm_up=1, batch=batch, accumulate=1) for stage in self.stages)
+        return replace(self, stages=tuple(stages))
+
+
+def _four(common: Stage, steps: tuple[int, int, int, int], rate: float, slow: float) -> tuple[Stage, ...]:
+    """The paper's stages. `rate` is of what begins at random, `slow` of what is fine-tuned."""
+    return (
+        replace(common, name="format", learns=BETWEEN, steps=steps[0], rate=rate, finished=True),
+        replace(common, name="adapter", learns=BETWEEN, steps=steps[1], rate=rate),
+        replace(common, name="streaming", learns=WHOLE, steps=steps[2], rate=slow),
+        replace(common, name="instructions", learns=WHOLE, steps=steps[3], rate=slow / 4),
+    )
+
+
+_EAR = Stage("ear", EAR, OF_EAR, steps=900, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.05)
+_COMPACT = Stage("", DECODER, (), 0, Crop(chunks=40), warm_up=100, batch=8, accumulate=4)
+_WRITER = Stage("writer", DECODER, WHOLE, steps=600, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.05, batch=16)
+_TEST = Stage("", DECODER, (), 0, Crop(chunks=12), warm_up=10, batch=8)
+_3B = Stage("", DECODER, (), 0, Crop(chunks=150), warm_up=200, batch=4, accumulate=4)
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        Plan(TEST, _four(_TEST, (20, 40, 160, 20), rate=3e-3, slow=3e-3)),
+        Plan(SMALL, (_EAR, _WRITER)),
+        Plan(COMPACT, (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), rate=1e-3, slow=2e-4))),
+        Plan(OMNI_3B, _four(_3B, (2_000, 5_000, 40_000, 10_000), rate=2e-4, slow=2e-4)),
+    )
+}

@@ -1,0 +1,216 @@
+"""Streams to learn waking from: whole recordings as a call would hear them, at any onset, behind any channel.
+
+The seven abilities cut their clips to the dense part of an event. A live ear hears what comes before and after it as
+well: a recording's own quiet, its echo, the wave that never ends. So here the recordings are taken as they are, raw and
+whole, with quiet, line noise, music and call-progress tones between them. One stream serves every mode: `in_mode` says
+which of its turns deserve a response there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from calls import g711
+from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE
+from calls.model import Mode
+from calls.resample import Resampler
+from soundflow.items import Item, Split, Turn
+from soundflow.policy import sound
+
+Pcm = npt.NDArray[np.float32]
+
+SOUND, DIGIT, SPEECH, QUIET = "wake/sound", "wake/digit", "wake/speech", "wake/nothing"
+"""Kinds of turns. QUIET are music, tones and noise: what a line carries when nobody means anything."""
+RESPONDED: Mapping[Mode, frozenset[str]] = {
+    Mode.ANSWER: frozenset({SOUND, DIGIT, SPEECH}),
+    Mode.ASSIST: frozenset({SOUND, DIGIT}),
+    Mode.TRANSCRIBE: frozenset({DIGIT, SPEECH}),
+}
+"""What may deserve a response in a mode. A sound that is told of is no use to a transcript, nor each sentence to an
+agent who hears it."""
+SPOKEN = "somebody is speaking"  # the reply to a sentence: no ear of this size understands it
+_FRAME = 320  # samples, for the active part
+_ACTIVE_DB = -35.0  # below the loudest frame
+_ROOM_DB = (-78.0, -42.0)  # of full scale, root mean square
+_BEHIND_DB = (-32.0, -16.0)  # a background's level below the events
+_SHORT_PAUSE_S, _LONG_PAUSE_S = (0.6, 3.0), (4.0, 14.0)
+_TAIL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A recording: float32 [samples] at 16 kHz, what it is, and the words of the reply to it (empty: none)."""
+
+    kind: str
+    label: str
+    text: str
+    pcm: Pcm
+    source: str
+
+    @property
+    def respond(self) -> bool:
+        known = sound(self.label)
+        return self.kind in (DIGIT, SPEECH) or bool(self.kind == SOUND and known and known.respond)
+
+
+def active(pcm: Pcm) -> tuple[float, float]:
+    """Where a recording's sound begins and ends, in seconds: frames that are not far below the loudest one."""
+    frames = pcm[: len(pcm) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    if not len(frames):
+        return 0.0, len(pcm) / SAMPLE_RATE
+    level = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-10)
+    loud = np.flatnonzero(level > level.max() + _ACTIVE_DB)
+    return float(loud[0] * _FRAME / SAMPLE_RATE), float((loud[-1] + 1) * _FRAME / SAMPLE_RATE)
+
+
+def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: Split, seconds: float = 28.0) -> Item:
+    """One stream, the same for the same seed. `pools`: kind -> recordings; the classes of a kind are equally likely.
+
+    A fifth of the streams has nothing in it that deserves a response.
+    """
+    rng = np.random.default_rng(seed)
+    length = int(seconds * SAMPLE_RATE) // CHUNK_SAMPLES * CHUNK_SAMPLES
+    audio = room(rng, length)
+    kinds, shares = [SOUND, DIGIT, SPEECH, QUIET], [0.52, 0.22, 0.08, 0.18]
+    hush = rng.random() < 0.2
+    turns: list[Turn] = []
+    at = float(rng.uniform(0.2, 4.0))
+    while True:
+        kind = str(rng.choice(kinds, p=shares))
+        one = _choose(rng, pools, kind, hush)
+        pcm = _levelled(rng, one)
+        begin, end = active(pcm)
+        if at + len(pcm) / SAMPLE_RATE > seconds - _TAIL_S:
+            break
+        first = int(at * SAMPLE_RATE)
+        audio[first : first + len(pcm)] += pcm
+        name = (known.name if (known := sound(one.label)) else one.label) if one.kind == SOUND else one.text
+        turns.append(
+            Turn(
+                kind=one.kind,
+                begin_s=round(at + begin, 3),
+                end_s=round(at + end, 3),
+                respond=one.respond,
+                heard=one.text or name,
+                label=one.label,
+                reply=_reply(one) if one.respond else "",
+                early=one.kind == SOUND and one.respond,
+                sources=(one.source,),
+            )
+        )
+        pause = _LONG_PAUSE_S if rng.random() < 0.2 else _SHORT_PAUSE_S
+        at += len(pcm) / SAMPLE_RATE + float(rng.uniform(*pause))
+    audio = _behind(rng, audio, pools)
+    channel = "g711" if rng.random() < 0.5 else "wideband"
+    pcm16 = telephone(rng, audio) if channel == "g711" else _int16(audio)
+    return Item(
+        id=number,
+        task="wake",
+        mode=Mode.ANSWER,
+        instruction="",
+        audio=pcm16,
+        turns=_apart(turns),
+        split=split,
+        seed=seed,
+        channel=channel,
+    )
+
+
+def in_mode(item: Item, mode: Mode) -> Item:
+    """The same stream as it should be answered in another mode."""
+    turns = tuple(
+        turn
+        if not turn.respond or turn.kind in RESPONDED[mode]
+        else replace(turn, respond=False, reply="", early=False)
+        for turn in item.turns
+    )
+    return replace(item, mode=mode, turns=turns)
+
+
+def room(rng: np.random.Generator, length: int) -> Pcm:
+    """Quiet: digital silence now and then, or else noise of any colour, with or without mains hum."""
+    if rng.random() < 0.15:
+        return np.zeros(length, np.float32)
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 20.0)
+    noise = np.fft.irfft(spectrum * frequency ** -rng.uniform(0.0, 1.0), length)
+    if rng.random() < 0.3:
+        time = np.arange(length) / SAMPLE_RATE
+        base = float(rng.choice([50.0, 60.0]))
+        hum = sum(np.sin(2 * np.pi * base * n * time + rng.uniform(0, 6)) / n for n in (1, 2, 3, 5))
+        noise = noise / noise.std() + rng.uniform(0.3, 3.0) * hum
+    level = 10 ** (rng.uniform(*_ROOM_DB) / 20)
+    return np.asarray(noise / noise.std() * level, np.float32)
+
+
+def telephone(rng: np.random.Generator, audio: Pcm) -> npt.NDArray[np.int16]:
+    """Through G.711: 8 kHz, 300 to 3,400 Hz more or less, mu- or A-law, and back to 16 kHz."""
+    spectrum = np.fft.rfft(audio)
+    frequency = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
+    low, high = rng.uniform(60, 320), rng.uniform(3_300, 3_800)
+    spectrum *= 1 / np.sqrt(1 + (low / np.maximum(frequency, 1.0)) ** 6) / np.sqrt(1 + (frequency / high) ** 16)
+    narrow = Resampler(SAMPLE_RATE, 8_000)(_int16(np.fft.irfft(spectrum, len(audio)).astype(np.float32)))
+    law: g711.Law = "mulaw" if rng.random() < 0.6 else "alaw"
+    return Resampler(8_000, SAMPLE_RATE)(g711.decode(g711.encode(narrow, law), law))
+
+
+def _choose(rng: np.random.Generator, pools: Mapping[str, Sequence[Heard]], kind: str, hush: bool) -> Heard:
+    """A class first, then one of its recordings, so that a common class is not heard more often."""
+    pool = pools.get(kind, ())
+    if hush:
+        pool = [one for one in pool if not one.respond]
+    if not pool:
+        pool = pools[QUIET]
+    labels = sorted({one.label for one in pool})
+    label = labels[int(rng.integers(len(labels)))]
+    of_it = [one for one in pool if one.label == label]
+    return of_it[int(rng.integers(len(of_it)))]
+
+
+def _levelled(rng: np.random.Generator, one: Heard) -> Pcm:
+    """Its own level most of the time; else louder or quieter, never clipped. Now and then a little faster or slower."""
+    pcm = one.pcm
+    if rng.random() < 0.4:
+        pace = float(rng.uniform(0.9, 1.12))
+        where = np.arange(0, len(pcm) - 1, pace)
+        pcm = np.interp(where, np.arange(len(pcm)), pcm).astype(np.float32)
+    peak = float(np.abs(pcm).max()) or 1.0
+    gain = 1.0 if rng.random() < 0.4 else 10 ** (rng.uniform(-14, 10) / 20)
+    return np.asarray(pcm * min(gain, 0.98 / peak), np.float32)
+
+
+def _behind(rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]]) -> Pcm:
+    """Now and then a background all along: a silent class or music, far below the events."""
+    quiet = [one for kind in (SOUND, QUIET) for one in pools.get(kind, ()) if not one.respond]
+    if rng.random() > 0.3 or not quiet:
+        return audio
+    one = quiet[int(rng.integers(len(quiet)))]
+    looped = np.resize(one.pcm, len(audio))
+    loudness = float(np.sqrt(np.square(looped).mean())) or 1.0
+    level = 10 ** (rng.uniform(*_BEHIND_DB) / 20) * 0.1
+    return np.asarray(audio + looped / loudness * level, np.float32)
+
+
+def _reply(one: Heard) -> str:
+    known = sound(one.label)
+    return known.name if one.kind == SOUND and known else one.text if one.kind == DIGIT else SPOKEN
+
+
+def _apart(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Of two responses in one Chunk only the first is given."""
+    kept: list[Turn] = []
+    taken: set[int] = set()
+    for turn in turns:
+        if turn.respond and turn.last_chunk in taken:
+            turn = replace(turn, respond=False, reply="", early=False)
+        taken |= {turn.last_chunk} if turn.respond else set()
+        kept.append(turn)
+    return tuple(kept)
+
+
+def _int16(audio: Pcm) -> npt.NDArray[np.int16]:
+    return np.rint(np.clip(audio, -1.0, 1.0) * 32767).astype(np.int16)
