@@ -129,7 +129,8 @@ def _in_processes(
         try:
             while todo or running:
                 while todo and len(running) < 2 * jobs:
-                    running[pool.submit(_shard_of_worker, *todo[-1])] = todo.pop()
+                    split, shard = todo.pop()
+                    running[pool.submit(_shard_of_worker, split, shard)] = (split, shard)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     split, shard = running.pop(future)
                     made += future.result()

@@ -34,7 +34,8 @@ class Event:
     """Something to be heard: float32 [samples] at 16 kHz, and what it deserves (see `Turn`).
 
     `gap_s` is the background before it, drawn if None. `settle_s` of quiet after it belong to it: the Turn ends there.
-    `level_db` is the level of its loud frames, drawn if None. `aside` events are only heard: they are no Turn.
+    `level_db` is the level of its loud frames, drawn if None. `within_s`: a response is due so soon, though the sound
+    goes on; the Turn ends there. `aside` events are only heard: they are no Turn.
     """
 
     pcm: Pcm
@@ -47,11 +48,17 @@ class Event:
     gap_s: float | None = None
     settle_s: float = 0.0
     level_db: float | None = None
+    within_s: float | None = None
     aside: bool = False
 
     @property
     def seconds(self) -> float:
         return len(self.pcm) / SAMPLE_RATE + self.settle_s
+
+    @property
+    def due_s(self) -> float:
+        """From its beginning to its Turn's end."""
+        return self.seconds if self.within_s is None or not self.reply else min(self.seconds, self.within_s)
 
     def answered(self, reply: str, emotion: str = "normal", *, early: bool | None = None) -> Event:
         """The same, to be responded to."""
@@ -127,13 +134,13 @@ def _times(plan: Plan, rng: np.random.Generator) -> tuple[list[int], int]:
     for event in plan.events:
         gap = event.gap_s if event.gap_s is not None else float(rng.uniform(*GAP_S))
         start = now + int(gap * SAMPLE_RATE)
-        end = start + int(event.seconds * SAMPLE_RATE)
+        due = start + int(event.due_s * SAMPLE_RATE)
         if event.reply:
-            while -(-end // CHUNK_SAMPLES) - 1 <= answered:
-                start, end = start + CHUNK_SAMPLES, end + CHUNK_SAMPLES
-            answered = -(-end // CHUNK_SAMPLES) - 1
+            while -(-due // CHUNK_SAMPLES) - 1 <= answered:
+                start, due = start + CHUNK_SAMPLES, due + CHUNK_SAMPLES
+            answered = -(-due // CHUNK_SAMPLES) - 1
         starts.append(start)
-        now = end
+        now = start + int(event.seconds * SAMPLE_RATE)
         if event.reply and plan.mode is Mode.ANSWER:
             now += int(min(_LONGEST_REPLY_S, _SECONDS_A_LETTER * len(event.reply)) * SAMPLE_RATE)
     if not plan.events:
@@ -148,7 +155,7 @@ def _turn(event: Event, task: str, start: int) -> Turn:
     return Turn(
         kind=task,
         begin_s=begin,
-        end_s=(start + int(event.seconds * SAMPLE_RATE)) / SAMPLE_RATE,
+        end_s=(start + int(event.due_s * SAMPLE_RATE)) / SAMPLE_RATE,
         respond=bool(event.reply),
         heard=event.heard,
         label=event.label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,9 @@ def load(name: str) -> Config:
 def parse(raw: Mapping[str, Any], where: str) -> Config:
     """Raises SoundflowError, which names the key that is missing or too much."""
     given = dict(raw)
+    known = {*(field.name for field in fields(Config)), "voices", "channel"}
+    if unknown := sorted(set(given) - known):
+        raise SoundflowError(f"{where}: {', '.join(unknown)} means nothing here")
     try:
         voices, channel = dict(given.pop("voices")), dict(given.pop("channel"))
         made = Config(

@@ -23,6 +23,7 @@ from soundflow.speech import Cast, Speech
 Pcm = npt.NDArray[np.float32]
 
 LENGTHS_S = (2.0, 3.0, 5.0)  # of a sound, at most
+_FRAME, _OVER_DB = 320, -30.0
 _SYNTH_SHARE = 0.2  # where there are recordings too
 _BED_LABELS = ("rain", "sea_waves", "wind", "hum", "engine", "clock_tick", "helicopter", "music", "crackle")
 
@@ -62,6 +63,7 @@ class Material:
             pcm = synth.SYNTHESISED[label](np.random.default_rng(seed), float(rng.uniform(1.0, longest)))
             source = f"synth/{label}/{seed}"
         policy = SOUNDS[label]
+        pcm = until_quiet(pcm)
         return Event(pcm, policy.name, label, early=policy.respond, sources=(source,))
 
     def policy(self, label: str) -> Sound:
@@ -128,6 +130,17 @@ def join(*pieces: Event, pause_s: float = 0.0) -> Event:
     parts = [part for piece in pieces for part in (piece.pcm, quiet)][:-1]
     sources = tuple(source for piece in pieces for source in piece.sources)
     return replace(pieces[0], pcm=np.concatenate(parts), sources=sources, heard=" ".join(p.heard for p in pieces))
+
+
+def until_quiet(pcm: Pcm) -> Pcm:
+    """Without the end that is 30 dB below the loudest 20 ms: an event is over when nothing of it is heard any more, and
+    the response to it must not be learned on silence."""
+    frames = len(pcm) // _FRAME
+    if frames < 2:
+        return pcm
+    energy = (pcm[: frames * _FRAME].reshape(frames, _FRAME) ** 2).mean(axis=1)
+    loud = np.flatnonzero(energy > float(energy.max()) * 10 ** (_OVER_DB / 10))
+    return pcm[: (int(loud[-1]) + 1) * _FRAME] if len(loud) else pcm
 
 
 @lru_cache(maxsize=1)

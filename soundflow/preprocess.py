@@ -30,6 +30,7 @@ _SILENCE_DB = -40.0  # below the clip's loud frames
 _GAP_S, _KEEP_S = 0.4, 0.1  # an inner silence longer than the first becomes twice the second
 _QUIET_SHARE = 0.1  # of the frames: there the noise is measured
 _DIFFERENCE_DB = 12.0  # between loud and quiet, below which there is no telling noise from sound
+_OVER = 3.0  # the quietest frames tell less than the noise has on average, and it varies
 _FLOOR = 0.1  # no frequency is turned down by more than 20 dB
 _FADE = 80  # samples: 5 ms
 
@@ -102,7 +103,7 @@ def denoise(pcm: Pcm, profile: npt.NDArray[np.float32]) -> Pcm:
     """Wiener-like subtraction of a noise's magnitudes [frequencies], never below a tenth."""
     spectrum = stft(pcm)
     power = np.abs(spectrum) ** 2
-    gain = np.maximum(1.0 - profile**2 / (power + 1e-12), 0.0)
+    gain = np.maximum(1.0 - _OVER * profile**2 / (power + 1e-12), 0.0)
     gain = np.maximum(_box(np.sqrt(gain).astype(np.float32)), _FLOOR)
     return istft((spectrum * gain).astype(np.complex64), len(pcm))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from calls.model import Mode
 from soundflow import tones
 from soundflow.compose import Event, Plan
@@ -12,6 +14,7 @@ _NAME = "Name every sound that you hear. Speech is of no interest."
 _PROGRESS = "You place a call. Write the state of the far end when it changes: ringing, busy, music, voicemail, person."
 _SPEAKERS = "When you are asked how many people have spoken, say how many, the one who asks included."
 _QUESTION = "Answer questions about what was to be heard on this call."
+_DUE_S = 4.0  # a line that rings or plays music is told of so soon, and once
 _COUNTED = ("", "One.", "Two.", "Three.")
 VOICEMAIL = (
     "Hi, this is {name}. I cannot come to the phone right now. Leave a message after the beep.",
@@ -40,7 +43,7 @@ def call_progress(draw: Draw) -> Plan:
     way = draw.any(ways)
     if way not in ("busy", "congestion", "intercept") or draw.rng.random() < 0.2:
         ringing = draw.tone("ringback", float(draw.rng.uniform(4.0, 12.0)))
-        events.append(ringing.answered("Ringing.", early=True))
+        events.append(replace(ringing.answered("Ringing.", early=True), within_s=_DUE_S))
     if way in ("busy", "congestion"):
         said = "Busy." if way == "busy" else "Congestion: no line."
         events.append(draw.tone(way, float(draw.rng.uniform(2.0, 5.0))).answered(said, early=True))
@@ -66,7 +69,7 @@ def _taken(draw: Draw, *, hold: bool) -> list[Event]:
     events = []
     if hold:
         music = draw.material.music(draw.rng, draw.split, float(draw.rng.uniform(4.0, 15.0)))
-        events.append(music.answered("Hold music.", early=True))
+        events.append(replace(music.answered("Hold music.", early=True), within_s=_DUE_S))
     text = draw.pick(HELLOS).format(name=draw.pick(NAMES))
     return [*events, draw.say(text, draw.voices()).answered("A person has answered.")]
 

@@ -24,7 +24,6 @@ THINGS = (
     "camera",
     "sofa",
     "heater",
-    "phone",
     "printer",
 )
 CITIES = ("Bristol", "Dublin", "Boston", "Denver", "Leeds", "Austin", "Perth", "Toronto")
