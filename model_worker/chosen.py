@@ -49,7 +49,7 @@ def load(settings: Settings, environment: Mapping[str, str]) -> tuple[Model, Mak
         from model_worker.speaker import Speaker
         from model_worker.voices import load_voice
 
-        model = _interaction(settings, settings.worker_calls)
+        model = _interaction(settings, environment, settings.worker_calls)
         voice = load_voice(settings, Catalogue(settings.models, overrides=environment))
         return model, lambda post: Speaker(voice, post)
     raise _unknown(settings.model)
@@ -70,18 +70,21 @@ def load_to_decide_again(settings: Settings, environment: Mapping[str, str], cal
         catalogue = Catalogue(settings.models, overrides=environment)
         return Cascade(load_parts(catalogue, settings.worker_threads), patient=True)
     if settings.model.startswith(INTERACTION):
-        return _interaction(settings, calls)
+        return _interaction(settings, environment, calls)
     raise _unknown(settings.model)
 
 
-def _interaction(settings: Settings, calls: int) -> Model:
+def _interaction(settings: Settings, environment: Mapping[str, str], calls: int) -> Model:
     try:
         from model_worker.interaction.load import load_interaction
     except ModuleNotFoundError as error:
         raise SettingsError(
             f'OFFHOOK_MODEL={settings.model} needs {error.name}: pip install "offhook[interaction]"'
         ) from error
-    return load_interaction(settings.model.removeprefix(INTERACTION), calls, settings.worker_threads)
+    from model_worker.catalogue import Catalogue
+
+    catalogue = Catalogue(settings.models, overrides=environment)
+    return load_interaction(settings.model.removeprefix(INTERACTION), calls, settings.worker_threads, catalogue.path)
 
 
 def _unknown(name: str) -> SettingsError:

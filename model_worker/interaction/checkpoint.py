@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.formats import native, omni, published
+from model_worker.interaction.formats.base import Find
 from model_worker.interaction.formats.shapes import model_shapes
 from model_worker.interaction.formats.weights import CheckpointError, Store, Translate, existing, gather
 
@@ -49,14 +50,19 @@ def recognise(directory: Path) -> str:
     )
 
 
-def load(directory: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """All weights on `device` in `dtype`.
+def load(
+    directory: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    find: Find | None = None,
+) -> Checkpoint:
+    """All weights on `device` in `dtype`. `find` tells where the catalogue has what a small checkpoint builds on.
 
     Raises CheckpointError when a file or a tensor is missing, of the wrong shape, unknown or not what was written; the
     text lists all of it.
     """
     form = recognise(directory)
-    config, sources = _open(form, directory)
+    config, sources = _open(form, directory, find)
     if config.tokens.highest >= config.decoder.vocabulary:
         raise CheckpointError(
             f"{directory}: the vocabulary of {config.decoder.vocabulary} has no place for the marker "
@@ -82,9 +88,12 @@ def read_tokenizer(directory: Path, config: InteractionConfig) -> Tokenizer:
     return tokenizer
 
 
-def _open(form: str, directory: Path) -> tuple[InteractionConfig, Sequence[tuple[Store, Translate]]]:
+def _open(
+    form: str, directory: Path, find: Find | None
+) -> tuple[InteractionConfig, Sequence[tuple[Store, Translate]]]:
     if form == "native":
-        return native.read_config(directory), native.sources(directory)
+        config = native.read_config(directory)
+        return config, native.sources(directory, config, find)
     if form == "published":
         config = published.read_config(directory)
         return config, published.sources(directory, config)

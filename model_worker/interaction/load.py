@@ -11,26 +11,43 @@ import torch
 from calls.errors import SettingsError
 from model_worker.interaction.build import build
 from model_worker.interaction.checkpoint import load
+from model_worker.interaction.formats.base import Find
 from model_worker.interaction.model import EARS_A_CALL, Interaction
 
 log = logging.getLogger(__name__)
 
+SHIPPED = Path(__file__).with_name("weights")
+"""Models that come with this package, a directory each."""
 
-def load_interaction(directory: str, calls: int, threads: int) -> Interaction:
+
+def located(directory: str) -> Path:
+    """A directory, or that of a model that comes with this package. Raises SettingsError."""
+    path = Path(directory).expanduser()
+    if directory and not path.is_dir() and path.name == directory:
+        path = SHIPPED / directory
+    if not directory or not path.is_dir():
+        shipped = ", ".join(sorted(own.name for own in SHIPPED.glob("*/"))) or "none"
+        raise SettingsError(
+            f"OFFHOOK_MODEL=interaction:{directory}: there is no such directory; name a checkpoint's, or a model that "
+            f"comes with offhook ({shipped})"
+        )
+    return path
+
+
+def load_interaction(directory: str, calls: int, threads: int, find: Find | None = None) -> Interaction:
     """Room for `calls`, `threads` on a CPU. bfloat16 on a GPU, float32 on a CPU.
 
-    Raises SettingsError when there is no such directory or not so much memory, CheckpointError when what is in it is no
-    whole checkpoint.
+    `directory` may be the name of a model that comes with this package. `find` tells where the catalogue has what a
+    small checkpoint builds on. Raises SettingsError when there is no such directory or not so much memory,
+    CatalogueError for a base that is not on this machine, CheckpointError when what is in the directory is no whole checkpoint.
     """
-    path = Path(directory).expanduser()
-    if not directory or not path.is_dir():
-        raise SettingsError(f"OFFHOOK_MODEL=interaction:{directory}: there is no such directory; name a checkpoint's")
+    path = located(directory)
     began = time.perf_counter()
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         torch.set_num_threads(threads)
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
-    checkpoint = load(path, device, dtype)
+    checkpoint = load(path, device, dtype, find)
     try:
         serving = build(checkpoint, slots=EARS_A_CALL * calls)
     except torch.OutOfMemoryError as error:

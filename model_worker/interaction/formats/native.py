@@ -7,7 +7,7 @@ without it is no checkpoint yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model_worker.archives import file_sha256
 from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.formats.base import Find, base_store
 from model_worker.interaction.formats.weights import (
     SINGLE,
     CheckpointError,
@@ -48,16 +49,22 @@ def read_config(directory: Path) -> InteractionConfig:
         ) from error
 
 
-def sources(directory: Path) -> list[tuple[Store, Translate]]:
-    """Where the weights are, once every file has been found to be the one that the manifest means."""
-    files: dict[str, Any] = _manifest(directory / MANIFEST)["files"]
+def sources(directory: Path, config: InteractionConfig, find: Find | None = None) -> list[tuple[Store, Translate]]:
+    """Where the weights are, once every file has been found to be the one that the manifest means.
+
+    `find` tells where the catalogue has what the checkpoint builds on, if it does.
+    """
+    manifest = _manifest(directory / MANIFEST)
+    files: dict[str, Any] = manifest["files"]
     paths = existing(directory, sorted(files))
     changed = [path.name for path in paths if not _same(path, files[path.name])]
     if changed:
         raise CheckpointError(
             f"{directory}: {', '.join(changed)} is not what {MANIFEST} lists (size and sha256). Fetch it again."
         )
-    return [(SafeStore(path for path in paths if path.suffix == ".safetensors"), translate)]
+    own = SafeStore(path for path in paths if path.suffix == ".safetensors")
+    base = base_store(manifest.get("base", {}), config, own.shapes, find, directory)
+    return [(own, translate), (base, translate)]
 
 
 def translate(name: str) -> Sequence[Part]:
@@ -71,8 +78,12 @@ def save(
     tensors: Iterable[tuple[str, Tensor]],
     tokenizer: Tokenizer,
     shard: int = SHARD,
+    base: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint. No more than about `shard` bytes of `tensors` are held at a time."""
+    """Write a checkpoint. No more than about `shard` bytes of `tensors` are held at a time.
+
+    `base`: part of the model -> name in the catalogue of what the tensors that are left out come from (base.py).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
     names = [TOKENIZER]
@@ -89,7 +100,7 @@ def save(
     names.append(SINGLE if len(names) == 1 else f"model-{len(names):05}.safetensors")
     save_file(held, directory / names[-1])
     files = {name: _entry(directory / name) for name in names}
-    manifest = {"format": FORMAT, "version": VERSION, "config": config.as_dict(), "files": files}
+    manifest = {"format": FORMAT, "version": VERSION, "config": config.as_dict(), "files": files, "base": base or {}}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
