@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.engine_model import SPEAKS, Rehearsed, instruction, memory_mb, wait_for
+from benchmarks.engine_model import SPEAKS, Rehearsed, instruction, memory_mb, timed
 from calls.audio import CHUNK_S
 from model_worker.interaction.ears import Ear
 
 MINUTE = round(60 / CHUNK_S)  # Chunks
+Timed = tuple[float, float]  # seconds: on the wall, of the processor
 CYCLE = 4 * SPEAKS  # Chunks from one response to the next while it is measured
 TALKS = 5 * MINUTE  # ... and while a call grows old: what it says in an hour fills the text ring more than once
 
@@ -46,12 +47,14 @@ def old_and_young(
     serving.release(young)
     figures: dict[str, Any] = {"minutes": minutes, "aged_s": round(aged_s), "samples": cycles * CYCLE}
     for what in ("silent", "speaking"):
-        pairs = [pair for kind, *pair in took if kind == what]
+        pairs = [(a[0], b[0]) for kind, a, b in took if kind == what]
+        cpu = [(a[1], b[1]) for kind, a, b in took if kind == what]
         ages = [median(pair[n] for pair in pairs) * 1e3 for n in (0, 1)]
         figures[what] = {
             "old_ms": round(ages[0], 3),
             "young_ms": round(ages[1], 3),
             "ratio": round(median(a / b for a, b in pairs), 3),
+            "cpu_ratio": round(median(a for a, _ in cpu) / median(b for _, b in cpu), 3),
             "quiet_ratio": round(_fast(a for a, _ in pairs) / _fast(b for _, b in pairs), 3),
         }
     return figures | {"memory_before_mb": round(before, 1), "memory_after_mb": round(after, 1)}
@@ -70,22 +73,19 @@ def _listen(serving: Rehearsed, ear: Ear, audio: Tensor, chunks: int) -> None:
 
 def _in_turns(
     serving: Rehearsed, device: torch.device, audio: Tensor, old: Ear, young: Ear, chunks: int
-) -> list[tuple[str, float, float]]:
-    """(silent or speaking, seconds of the old one's Chunk, of the young one's). Before a Chunk is heard, what is due
+) -> list[tuple[str, Timed, Timed]]:
+    """(silent or speaking, time of the old one's Chunk, of the young one's). Before a Chunk is heard, what is due
     of a response is written: so the time of a Chunk in a response is that of 8 tokens too."""
     start = {old: old.due or 0, young: young.due or 0}
     serving.plan = lambda ear, index: (index - start[ear]) % CYCLE == 0
     took = []
     for n in range(chunks):
-        seconds: dict[Ear, float] = {}
+        seconds: dict[Ear, Timed] = {}
         kind = "speaking" if 0 < n % CYCLE <= SPEAKS else "silent"
         for ear in (old, young) if n % 2 else (young, old):
             index = start[ear] + n
             pcm = audio[index % len(audio)]
-            wait_for(device)
-            began = time.perf_counter()
-            serving.hear([(ear, index, pcm)])
-            seconds[ear] = time.perf_counter() - began
+            seconds[ear] = timed(device, lambda: serving.hear([(ear, index, pcm)]))  # noqa: B023 - called at once
         if kind == "silent" or n > CYCLE:  # the first response wakes a decoder that has slept for different times
             took.append((kind, seconds[old], seconds[young]))
     return took

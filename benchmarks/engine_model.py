@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -141,6 +141,15 @@ def wait_for(device: torch.device) -> None:
     """Until the device has done all that it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def timed(device: torch.device, work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock on the wall, and of processor time: what other work on the machine hardly changes."""
+    wait_for(device)
+    began, cpu = perf_counter(), process_time()
+    work()
+    wait_for(device)
+    return perf_counter() - began, process_time() - cpu
 
 
 def memory_mb(device: torch.device) -> float:
