@@ -34,6 +34,9 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads us has enough
+        sys.stderr.close()
+        return 141
     return int(status)
 
 
