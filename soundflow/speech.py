@@ -33,6 +33,7 @@ Pcm = npt.NDArray[np.float32]
 
 _KEPT = 4_000  # utterances in memory
 _VOICES_LOADED = 3
+_TAIL_S = 0.02
 _TIMEOUT_S = 20.0
 _MOST_WRONG = 0.35  # share of words that a recogniser may hear otherwise
 _WORD = re.compile(r"[a-z']+")
@@ -107,7 +108,7 @@ class Speech:
     def say(self, text: str, voices: Sequence[str]) -> Said:
         """Have the first of the voices speak that is understood. Raises SpeechError; with `check`, if none is."""
         for voice in voices:
-            pcm = self._said(text, voice)
+            pcm = trim(self._said(text, voice), _TAIL_S)  # voices leave pauses of different lengths after a clause
             if len(pcm):
                 return Said(pcm, voice)
         raise SpeechError(f"{text!r} was not understood in any of {', '.join(voices)}")

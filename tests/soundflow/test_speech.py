@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calls.settings import Settings
+from model_worker.catalogue import Catalogue, CatalogueError
+from soundflow.speech import Speech, SpeechError, espeak
+
+HELLO = "Hello, I am calling about my washing machine."
+
+
+def models(*names: str) -> Path:
+    home = Settings().models
+    for name in names:
+        try:
+            Catalogue(home, dict(os.environ)).path(name)
+        except CatalogueError as error:
+            pytest.skip(str(error))
+    return home
+
+
+def test_espeak_says_the_same_again() -> None:
+    one, other = espeak(HELLO, "en-us+f3@150,40"), espeak(HELLO, "en-us+f3@150,40")
+    assert np.array_equal(one, other)
+    assert 1.5 < len(one) / 16_000 < 5.0
+    assert len(espeak(HELLO, "en-us+f3@220,40")) < 0.85 * len(one)
+    assert len(espeak("¿Cuándo abre la tienda mañana?", "es+m1")) > 16_000
+    with pytest.raises(SpeechError, match="no-such-voice"):
+        espeak(HELLO, "no-such-voice")
+
+
+def test_what_was_said_is_kept_and_travels(tmp_path: Path) -> None:
+    speech = Speech(tmp_path, Path("/nowhere"))
+    said = speech.say(HELLO, ["espeak:en-us+m1"])
+    (kept,) = tmp_path.rglob("*.wav")
+    again = pickle.loads(pickle.dumps(speech)).say(HELLO, ["espeak:en-us+m1"])
+    assert np.array_equal(said.pcm, again.pcm)
+    assert kept.stat().st_nlink == 1
+    assert len(list(tmp_path.rglob("*"))) == 2
+    assert np.abs(said.pcm[-800:]).max() > 0.01  # no pause is left at its end
+    with pytest.raises(SpeechError, match="no voice 'festival:x'"):
+        speech.say(HELLO, ["festival:x"])
+
+
+def test_a_voice_that_is_not_understood_gives_way(tmp_path: Path) -> None:
+    """French read by a French voice is not this English sentence, whoever is asked to write it."""
+    home = models("whisper-base", "piper-joe")
+    speech = Speech(tmp_path, home, check=True)
+    speech._make = lambda text, voice: (  # type: ignore[method-assign]
+        espeak("Il fait beau aujourd'hui à Paris, n'est-ce pas ?", "fr+f2")
+        if voice == "espeak:en-us+f2"
+        else Speech._make(speech, text, voice)
+    )
+    said = speech.say(HELLO, ["espeak:en-us+f2", "piper:joe"])
+    assert said.voice == "piper:joe"
+    with pytest.raises(SpeechError, match="not understood"):
+        speech.say(HELLO, ["espeak:en-us+f2"])
+
+
+def test_a_blend_of_voices(tmp_path: Path) -> None:
+    speech = Speech(tmp_path, models("kokoro"))
+    one = speech.say("Hello.", ["kokoro:af_heart*0.5+am_michael*0.5"])
+    other = speech.say("Hello.", ["kokoro:af_heart"])
+    assert 0.2 < len(one.pcm) / 16_000 < 2.0
+    assert len(one.pcm) != len(other.pcm) or not np.allclose(one.pcm, other.pcm)
