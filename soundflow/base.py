@@ -62,6 +62,11 @@ def is_smollm(config: InteractionConfig) -> bool:
     return config.decoder.width == COMPACT.decoder.width and config.decoder.layers == COMPACT.decoder.layers
 
 
+def is_whisper(config: InteractionConfig) -> bool:
+    """Whether the tower has the shape of the encoder in the catalogue."""
+    return config.tower.width == COMPACT.tower.width and config.tower.layers == COMPACT.tower.layers
+
+
 def statistics(states: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each channel of the taps' states [n, 20, channels], for `tower.tap_mean` and `tap_std`.
 

@@ -140,9 +140,10 @@ class Trainer:
     def _forward(self, part: int) -> Loss:
         rng = np.random.default_rng([self._seed, self.step, part, self._processes.index])
         batch, heard = batched([self._make(rng) for _ in range(self.stage.batch)], self._memory)
-        device = self._parameters[0].device
+        torch.manual_seed(int(rng.integers(2**62)))  # for what is dropped
+        stage, device = self.stage, self._parameters[0].device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
-            loss: Loss = self._wrapped(self.stage.tier, batch.to(device), heard.to(device), self.stage.weighting)
+            loss: Loss = self._wrapped(stage.tier, batch.to(device), heard.to(device), stage.weighting, stage.drop)
         return loss
 
     def _note(self, show: Callable[[Point], None] | None) -> None:

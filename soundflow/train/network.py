@@ -76,10 +76,10 @@ class Network(nn.Module):
     def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
-    def forward(self, tier: str, batch: Batch, heard: Tensor, weighting: Weighting) -> Loss:
-        """`heard` [B, chunks, 20, channels]: the tower's states, padded."""
+    def forward(self, tier: str, batch: Batch, heard: Tensor, weighting: Weighting, drop: float = 0.0) -> Loss:
+        """`heard` [B, chunks, 20, channels]: the tower's states, padded; so large a share of them is dropped."""
         rows, chunks = heard.shape[:2]
-        joined = self.tower.joined(heard.flatten(0, 1).float())
+        joined = F.dropout(self.tower.joined(heard.flatten(0, 1).float()), drop, self.training)
         if tier == EAR:
             decoder, markers = self.ear, Markers.of_ear()
             features = self._for_ear(joined)

@@ -38,6 +38,7 @@ class Stage:
     finished: bool = False  # clips and answers instead of streams
     weighting: Weighting = field(default_factory=Weighting)
     decay: float = 0.01
+    drop: float = 0.0  # share of the tower's states left out at random: few recordings are soon known by heart
     clip: float = 1.0  # largest norm of all gradients together
 
 
@@ -69,9 +70,11 @@ def _four(common: Stage, steps: tuple[int, int, int, int], rate: float, slow: fl
     )
 
 
-_EAR = Stage("ear", EAR, OF_EAR, steps=900, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.05)
+_EAR = Stage("ear", EAR, OF_EAR, steps=900, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.1, drop=0.3)
 _COMPACT = Stage("", DECODER, (), 0, Crop(chunks=40), warm_up=100, batch=8, accumulate=4)
-_WRITER = Stage("writer", DECODER, WHOLE, steps=600, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.05, batch=16)
+_WRITER = Stage(
+    "writer", DECODER, WHOLE, steps=600, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.1, drop=0.3, batch=16
+)
 _TEST = Stage("", DECODER, (), 0, Crop(chunks=12), warm_up=10, batch=8)
 _3B = Stage("", DECODER, (), 0, Crop(chunks=150), warm_up=200, batch=4, accumulate=4)
 

@@ -1,0 +1,110 @@
+"""A plan from its first stage to its last, and what comes of it as a checkpoint that serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_worker.interaction.config import MemoryConfig
+from model_worker.interaction.formats import native
+from soundflow.base import WHISPER, Weights, is_whisper
+from soundflow.errors import SoundflowError
+from soundflow.features import Encoded
+from soundflow.train.examples import Example, decoder_example, ear_example
+from soundflow.train.loop import Point, Trainer
+from soundflow.train.network import EAR, Network
+from soundflow.train.processes import Processes
+from soundflow.train.stages import Plan, Stage
+
+FROZEN = ("tower.conv", "tower.layers.", "tower.ln_post.")
+"""Tensors that are never trained: they stay the base's."""
+
+
+def run(
+    plan: Plan,
+    weights: Weights,
+    data: Sequence[Encoded],
+    directory: Path,
+    *,
+    processes: Processes | None = None,
+    mixed: bool = True,
+    every: int = 20,
+    show: Callable[[Point], None] | None = None,
+) -> Weights:
+    """Train all stages, one after the other; those that are finished are not begun again.
+
+    `data` are encoded train items. Returns the trained model. Raises SoundflowError for no data, and what Trainer does.
+    """
+    if not data:
+        raise SoundflowError("nothing to train on: build train shards first")
+    tensors = dict(weights.tensors)
+    for stage in plan.stages:
+        network = Network(plan.model, (stage.tier,))
+        network.load(tensors)
+        trainer = Trainer(
+            network,
+            stage,
+            memory_of(plan, stage),
+            maker(plan, stage, weights, data),
+            directory,
+            seed=plan.seed,
+            processes=processes,
+            mixed=mixed,
+        )
+        trainer.resume()
+        trainer.run(every=every, show=show)
+        tensors |= {name: tensor.detach().clone() for name, tensor in network.learning()}
+    return replace(weights, tensors=tensors)
+
+
+def memory_of(plan: Plan, stage: Stage) -> MemoryConfig:
+    memory = plan.model.ear_memory if stage.tier == EAR else plan.model.memory
+    assert memory is not None  # Network has checked it
+    return memory
+
+
+def maker(
+    plan: Plan, stage: Stage, weights: Weights, data: Sequence[Encoded]
+) -> Callable[[np.random.Generator], Example]:
+    """Draws examples of a stage, every item equally likely."""
+
+    def make(rng: np.random.Generator) -> Example:
+        one = data[int(rng.integers(len(data)))]
+        if stage.tier == EAR:
+            return ear_example(one, stage.crop, rng)
+        return decoder_example(plan.model, weights.tokenizer, one, stage.crop, rng, finished=stage.finished)
+
+    return make
+
+
+def save(weights: Weights, directory: Path, threshold: float, dtype: torch.dtype = torch.float16) -> None:
+    """A checkpoint for OFFHOOK_MODEL=interaction:DIR: only what was trained; the rest is in the catalogue.
+
+    A language model out of the catalogue is written whole once it was trained: then nothing of it is the base's.
+    """
+    config = replace(weights.config, threshold=threshold)
+    base = {"tower": WHISPER} if is_whisper(config) else {}
+    kept = {name: tensor for name, tensor in weights.tensors.items() if not (base and name.startswith(FROZEN))}
+    tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))
+    native.save(directory, config, tensors, weights.tokenizer, base=base)
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The statistics keep their precision: they are few, and some are far from one."""
+    return tensor.to(torch.float32 if name.startswith("tower.tap_") else dtype).contiguous()
+
+
+def curve(directory: Path, plan: Plan) -> list[Mapping[str, float]]:
+    """All points of a run, in the order of the stages."""
+    points = []
+    for stage in plan.stages:
+        path = directory / stage.name / "curve.jsonl"
+        if path.is_file():
+            points += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return points
