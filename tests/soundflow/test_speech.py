@@ -30,8 +30,8 @@ def test_espeak_says_the_same_again() -> None:
     assert 1.5 < len(one) / 16_000 < 5.0
     assert len(espeak(HELLO, "en-us+f3@220,40")) < 0.85 * len(one)
     assert len(espeak("¿Cuándo abre la tienda mañana?", "es+m1")) > 16_000
-    with pytest.raises(SpeechError, match="no-such-voice"):
-        espeak(HELLO, "no-such-voice")
+    with pytest.raises(SpeechError, match="zz"):
+        espeak(HELLO, "zz")
 
 
 def test_what_was_said_is_kept_and_travels(tmp_path: Path) -> None:
