@@ -24,15 +24,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from calls.audio import Chunk
+from calls.audio import CHUNK_S, Chunk
 from calls.events import Decided, Event
 from calls.model import Instruction
+from model_worker.pressure import TIGHT_S, Pressure
 from model_worker.scheduler import Scheduler, Ticket
 from model_worker.stream import Emit, Model, Past, Stream, silent
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  # the longest the thread sleeps when nothing wakes it
+CATCH_UP_S = 15.0  # a call that was taken over may be behind for so long: it is the old worker's loss, not overload
 
 Key = tuple[str, str, int]  # call, participant, chunk
 
@@ -59,6 +61,7 @@ class _Line:
     stream: Stream
     post: Emit
     decided: dict[str, int]
+    excused_until: float  # by the engine's clock: until then, or until it has caught up, it is no sign of overload
 
 
 class Engine:
@@ -74,6 +77,8 @@ class Engine:
         self._wake = threading.Condition()  # guards the scheduler, _leaving and _stopping
         self._leaving: dict[str, tuple[Stream, Callable[[], None]]] = {}
         self._lines: dict[str, _Line] = {}
+        self._pressure = Pressure()
+        self._step_began: float | None = None  # by `clock`; None between steps
         self._decided: dict[Key, Decided] = {}  # of the step under way; only this thread touches it
         self._stopping = False
 
@@ -82,8 +87,10 @@ class Engine:
         written. Returns how much was done: 0 means that there is nothing to do now."""
         batch = self._admit()
         if batch:
+            self._step_began = self._clock()
             took_ms = self._perceive(batch)
             self._decide(batch, took_ms)
+            self._step_began = None
         writing = self._respond()
         self._retire()
         return len(batch) + writing
@@ -109,6 +116,7 @@ class Engine:
     def _decide(self, batch: Sequence[Ticket], took_ms: float) -> None:
         """Post one Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
         now = self._clock()
+        judged = tight = 0
         share_ms = round(took_ms / len(batch), 3)
         for ticket in batch:
             chunk, line = ticket.chunk, self._lines.get(ticket.stream.call_id)
@@ -120,8 +128,13 @@ class Engine:
                     self.books.failed += 1
                 self.books.decided += 1
                 self.books.missed += late
+                if _counts(line, ticket.deadline, now):
+                    judged += 1
+                    tight += now > ticket.deadline - TIGHT_S
                 line.post(msgspec.structs.replace(decision, late=late, compute_ms=share_ms))
         self.books.step_ms.append(took_ms)
+        if judged:
+            self._pressure.note(now, judged, tight)
 
     def _respond(self) -> bool:
         """Let the model write on. False: it has nothing to write."""
@@ -143,7 +156,8 @@ class Engine:
                 post(event)
 
         stream = self.model.open(call_id, instruction, emit, past)
-        self._lines[call_id] = _Line(stream, post, dict(past.decided))
+        excused_until = self._clock() + CATCH_UP_S if past.decided else 0.0
+        self._lines[call_id] = _Line(stream, post, dict(past.decided), excused_until)
         return stream
 
     def hear(self, stream: Stream, chunk: Chunk, deadline: float) -> bool:
@@ -157,6 +171,12 @@ class Engine:
         """Chunks of a call that wait for their step."""
         with self._wake:
             return self._scheduler.waiting(call_id)
+
+    def overloaded(self) -> bool:
+        """Whether one more call would be one too many now: Decisions come too near their deadline (pressure.py), or the
+        step under way is longer than a Chunk. Any thread."""
+        now, began = self._clock(), self._step_began
+        return self._pressure.overloaded(now) or (began is not None and now - began > CHUNK_S)
 
     def close(self, stream: Stream, then: Callable[[], None], *, at_once: bool = False) -> None:
         """Close the Stream after its queued Chunks were heard (`at_once`: forget them), then call `then`."""
@@ -200,6 +220,14 @@ class Engine:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
+
+
+def _counts(line: _Line, deadline: float, now: float) -> bool:
+    """Whether a Decision tells how busy we are: not while the call catches up with what it missed between workers."""
+    if now < line.excused_until and now > deadline - TIGHT_S:
+        return False
+    line.excused_until = 0.0
+    return True
 
 
 def _key(chunk: Chunk) -> Key:

@@ -122,8 +122,9 @@ class Worker:
     # --- claim ------------------------------------------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many more calls this worker takes now."""
-        full = self._stopping or self.engine.model.load() >= 1.0
+        """How many more calls this worker takes now. None while the engine is overloaded, not even one that another
+        worker has lost: that waits, for whoever has room first, rather than that all calls here become slow."""
+        full = self._stopping or self.engine.model.load() >= 1.0 or self.engine.overloaded()
         return 0 if full else max(0, self.capacity - len(self.calls))
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> None:
@@ -280,6 +281,7 @@ class Worker:
                 "calls": len(self.calls),
                 "load": round(self.engine.model.load(), 3),
                 "step_ms_p99": round(books.quantile(0.99), 2),
+                "overloaded": int(self.engine.overloaded()),
                 "decided": books.decided,
                 "missed": books.missed,
                 "missing": self.losses.missing_chunks,

@@ -12,7 +12,7 @@ from calls.audio import CHUNK_BYTES, Chunk
 from calls.events import Decided, Event, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.echo import EchoModel
-from model_worker.engine import Engine
+from model_worker.engine import CATCH_UP_S, Engine
 from model_worker.stream import Past, Stream
 
 INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
@@ -65,6 +65,78 @@ def test_chunks_decided_by_an_earlier_worker_are_heard_but_not_decided_again() -
         pass
     assert [e.chunk for e in posted if isinstance(e, Decided)] == [2, 3]
     assert engine.books.missed == 0
+
+
+def decide_at(engine: Engine, clock: Clock, stream: Stream, index: int, now: float, deadline: float) -> None:
+    engine.hear(stream, chunk(index, stream.call_id), deadline)
+    clock.now = now
+    engine.step()
+
+
+def test_decisions_near_their_deadline_are_overload_until_it_is_calm_again() -> None:
+    clock = Clock()
+    engine = Engine(EchoModel(), clock=clock)
+    stream = engine.open("c1", INSTRUCTION, Past(), lambda event: None)
+    for index in range(10):
+        decide_at(engine, clock, stream, index, index * 0.4, index * 0.4 + 0.3)
+    assert not engine.overloaded()
+    for index in range(10, 20):
+        decide_at(engine, clock, stream, index, index * 0.4, index * 0.4 + 0.05)
+    assert engine.overloaded()
+    assert engine.books.missed == 0, "none was late yet"
+    for index in range(20, 40):
+        decide_at(engine, clock, stream, index, index * 0.4, index * 0.4 + 0.3)
+    assert not engine.overloaded()
+
+
+def test_a_call_that_was_taken_over_may_catch_up() -> None:
+    clock = Clock()
+    engine = Engine(EchoModel(), clock=clock)
+    stream = engine.open("c1", INSTRUCTION, Past(decided=(("caller", 9),)), lambda event: None)
+    for index in range(10, 30):
+        decide_at(engine, clock, stream, index, 1.0, -5.0)
+    assert not engine.overloaded()
+    assert engine.books.missed == 20
+    decide_at(engine, clock, stream, 30, 1.0, 1.3)  # in time: it has caught up
+    for index in range(31, 51):
+        decide_at(engine, clock, stream, index, 2.0, 1.5)
+    assert engine.overloaded()
+
+
+def test_a_call_that_never_catches_up_is_overload() -> None:
+    clock = Clock()
+    engine = Engine(EchoModel(), clock=clock)
+    stream = engine.open("c1", INSTRUCTION, Past(decided=(("caller", 9),)), lambda event: None)
+    for index in range(10, 30):
+        decide_at(engine, clock, stream, index, CATCH_UP_S + 1.0, 0.0)
+    assert engine.overloaded()
+
+
+class Long(EchoModel):
+    """What is asked in the middle of a step."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.engine: Engine | None = None
+        self.seen: list[bool] = []
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        assert self.engine is not None
+        for _ in range(3):
+            self.seen.append(self.engine.overloaded())
+            self.clock.now += 0.3
+        super().step(batch)
+
+
+def test_a_step_that_is_longer_than_a_chunk_is_overload_before_it_ends() -> None:
+    clock = Clock()
+    model = Long(clock)
+    model.engine = engine = Engine(model, clock=clock)
+    stream = engine.open("c1", INSTRUCTION, Past(), lambda event: None)
+    engine.hear(stream, chunk(0), deadline=1e12)
+    engine.step()
+    assert model.seen == [False, False, True]
+    assert not engine.overloaded()
 
 
 class Faulty(EchoModel):
