@@ -42,6 +42,8 @@ def build(
     def tier(decoder: DecoderConfig, remembered: MemoryConfig, weights: dict[str, Tensor], ear: bool = False) -> Tier:
         network = Decoder.of(decoder, weights, features=config.ear_features if ear else None)
         memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, storage, compiled=on_gpu)
+        if memory.compiled:  # before anything is captured, and not in the middle of a call
+            network.warm(memory, sizes)
         return Tier(config, network, memory, sizes, ear=ear)
 
     return Serving(

@@ -7,6 +7,7 @@ the keys of a whole slot when it reads them, because the position of a kept toke
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -129,12 +130,22 @@ class Decoder(nn.Module):
         mask.masked_fill_(~sees[:, None], float("-inf"))
         return Sight(
             memory=memory,
-            rows=rows,
+            # Side by side whichever tensor they are a column of, also a single one: else it is compiled once more.
+            rows=rows.clone(memory_format=torch.contiguous_format),
             places=places,
             mask=mask.flatten(1, 2)[:, None],
             query_turn=self.turn(query[:, None, None], dtype),
             key_turn=self.turn(key[:, None], dtype),
         )
+
+    @torch.inference_mode()
+    def warm(self, memory: Memory, sizes: Iterable[int]) -> None:
+        """Compile what is compiled in passes over so many rows, and in one over a single row, as a prefix is read."""
+        for size in sorted({1, *sizes}):
+            rows = torch.full((size,), memory.scratch, device=memory.times.device)
+            first = torch.zeros(size, 1, dtype=torch.int64, device=rows.device)
+            sight = self._look(memory, rows, first, first, memory.dtype)
+            memory.load(0, sight.rows, sight.key_turn)
 
     def turn(self, positions: Tensor, dtype: torch.dtype) -> Turn:
         """The angles of these positions."""

@@ -6,6 +6,9 @@ tensors on the device: no call is ever looked at by the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import FunctionType
+
 import torch
 from torch import Tensor
 
@@ -18,12 +21,14 @@ EMPTY = -1  # the time of a place where nothing stands
 LARGEST_FP8 = 448.0  # of e4m3; beyond it there is only "not a number"
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines of angles, [..., head_width / 2] each
+Recall = Callable[[Tensor, Tensor, Tensor, Turn, torch.dtype], tuple[Tensor, Tensor]]
 
 
 class Memory:
     """Keys (not rotated) and values of `slots` calls, and one scratch slot behind them for the padding of batches.
 
     `storage` is the type they are kept in: the decoder's `dtype`, or torch.float8_e4m3fn for half of the memory.
+    `compiled`: whether reading them is compiled, once for each size of batch, when it is first read (Decoder.warm).
     """
 
     def __init__(
@@ -41,8 +46,9 @@ class Memory:
             raise ValueError("a memory has room for a prefix, for text and for at least two Chunks")
         self.config = config
         self.scratch = slots
-        self._dtype = dtype
-        self._recall = torch.compile(recall) if compiled else recall  # most of a pass's memory traffic is here
+        self.dtype = dtype
+        self.compiled = compiled
+        self._recalls: dict[int, Recall] = {}  # by rows
         self._fp8 = storage == torch.float8_e4m3fn
         shape = (decoder.layers, slots + 1, decoder.kv_heads, config.places, decoder.head_width)
         # Bytes, because few operations know float8.
@@ -108,7 +114,15 @@ class Memory:
     def load(self, layer: int, rows: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
         """Keys, turned by `turn` [B, 1, places, head_width / 2], and values of whole slots: each
         [B, kv_heads, places, head_width]."""
-        return self._recall(self.keys[layer], self.values[layer], rows, turn, self._dtype)
+        # Most of a pass's memory traffic is here.
+        return self._recall(len(rows))(self.keys[layer], self.values[layer], rows, turn, self.dtype)
+
+    def _recall(self, rows: int) -> Recall:
+        if not self.compiled:
+            return recall
+        if rows not in self._recalls:
+            self._recalls[rows] = compiled_recall()
+        return self._recalls[rows]
 
     def _pack(self, tensor: Tensor) -> Tensor:
         if self._fp8:
@@ -142,6 +156,18 @@ def recall(keys: Tensor, values: Tensor, rows: Tensor, turn: Turn, dtype: torch.
     if keys.dtype == torch.uint8:
         keys, values = keys.view(torch.float8_e4m3fn), values.view(torch.float8_e4m3fn)
     return turned(keys.to(dtype), turn), values.to(dtype)
+
+
+def compiled_recall() -> Recall:
+    """`recall`, to be compiled for the shapes of its first call.
+
+    What torch compiles it keeps with a function's code, and of one code it compiles a few shapes and then none: the
+    shapes of a second tier or of another size would be computed slowly without a word. So each has a code of its own.
+    `fullgraph`: where the limit is reached all the same, an error and no silence.
+    """
+    own = FunctionType(recall.__code__.replace(), recall.__globals__, "recall")
+    compiled: Recall = torch.compile(own, fullgraph=True, dynamic=False)
+    return compiled
 
 
 def turned(x: Tensor, turn: Turn) -> Tensor:

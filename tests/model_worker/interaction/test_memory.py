@@ -6,15 +6,22 @@ import pytest
 
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from model_worker.interaction import build as building
 from model_worker.interaction.config import TEST, MemoryConfig
 from model_worker.interaction.memory import BLOCK, EMPTY, Memory
 from model_worker.interaction.tokens import CHUNK_TOKENS
+from tests.model_worker.interaction.audio import in_chunks, sound
+from tests.model_worker.interaction.served import PREFIX, TWO_TIERS, listen, serve
 
 SIZES = MemoryConfig(prefix=3, text=5, chunks=3)
 NARROW = replace(TEST.decoder, layers=1, kv_heads=1, head_width=4)
@@ -124,3 +131,40 @@ def test_eight_bits_are_a_quarter_and_stay_numbers() -> None:
 def test_a_memory_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two Chunks"):
         Memory(MemoryConfig(3, 5, 1), NARROW, 1, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def compiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each batch that something is compiled for, in build() as on a GPU."""
+    rows: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        rows.append(next(len(tensor) for tensor in inputs if tensor.dtype == torch.int64))
+        return graph.forward
+
+    def as_on_a_gpu(*given: Any, compiled: bool) -> Memory:
+        return Memory(*given, compiled=True)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr(building, "Memory", as_on_a_gpu)
+    return rows
+
+
+MANY = tuple(range(1, 10))  # more sizes than torch compiles one function for
+
+
+def test_nothing_is_compiled_once_it_serves(compiles: list[int]) -> None:
+    """Two tiers, all sizes, prefixes and words that are taken over; and a second model in the same process."""
+    for sizes, storage in ((MANY, None), ((2, 3), torch.float8_e4m3fn), ((2, 3), torch.float8_e4m3fn)):
+        compiles.clear()
+        serving = serve(TWO_TIERS, slots=9, sizes=sizes, storage=storage)
+        built = sorted([*sizes, *sizes, 1, 1] if 1 not in sizes else [*sizes, *sizes])
+        assert sorted(compiles) == built
+        lives = []
+        for calls in (1, 4, 9):
+            ears = [serving.admit(PREFIX[: 2 + n], said=[[5, 6]]) for n in range(calls)]
+            lives += listen(serving, [(ear, n, in_chunks(sound(n, 4))) for n, ear in enumerate(ears)])
+            for ear in ears:
+                serving.release(ear)
+        assert any(life.words for life in lives)
+        assert sorted(compiles) == built
