@@ -10,7 +10,9 @@
 
 The model (model_worker/stream.py) perceives and decides; the engine decides *when*, and keeps the books: a Decision
 that came after its deadline is marked late and counted, a Chunk that the model failed to decide is decided `silent`
-and logged. Whatever a model says beside its Decisions goes out at once, from whichever thread it is said.
+and logged. A model that fails at everything ends the thread, and with it the worker: its calls go to another, which
+hears again what was not decided. Whatever a model says beside its Decisions goes out at once, from whichever thread it
+is said.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from calls.audio import CHUNK_S, Chunk
+from calls.errors import OffhookError
 from calls.events import Decided, Event
 from calls.model import Instruction
 from model_worker.pressure import TIGHT_S, Pressure
@@ -35,8 +38,13 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  # the longest the thread sleeps when nothing wakes it
 CATCH_UP_S = 15.0  # a call that was taken over may be behind for so long: it is the old worker's loss, not overload
+FAILED_STEPS = 5  # in a row, in which the model raised and decided nothing: it will not come back
 
 Key = tuple[str, str, int]  # call, participant, chunk
+
+
+class ModelDied(OffhookError):
+    """The model decides nothing any more, or its GPU is gone."""
 
 
 @dataclass(slots=True)
@@ -77,6 +85,7 @@ class Engine:
         self._wake = threading.Condition()  # guards the scheduler, _leaving and _stopping
         self._leaving: dict[str, tuple[Stream, Callable[[], None]]] = {}
         self._lines: dict[str, _Line] = {}
+        self._failed_steps = 0  # in a row
         self._pressure = Pressure()
         self._step_began: float | None = None  # by `clock`; None between steps
         self._decided: dict[Key, Decided] = {}  # of the step under way; only this thread touches it
@@ -104,13 +113,21 @@ class Engine:
 
     def _perceive(self, batch: Sequence[Ticket]) -> float:
         """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way. Returns
-        how long that took, in milliseconds."""
+        how long that took, in milliseconds. Raises ModelDied."""
         began = time.perf_counter()
+        failure: Exception | None = None
         try:
             self.model.step([(ticket.stream, ticket.chunk) for ticket in batch])
-        except Exception:
+        except Exception as error:
             # The boundary between the model and the calls: a fault must not end the calls of this worker.
             log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in batch}))
+            failure = error
+        if failure is None or any(_key(ticket.chunk) in self._decided for ticket in batch):
+            self._failed_steps = 0
+        else:
+            self._failed_steps += 1
+        if failure is not None and (self._failed_steps >= FAILED_STEPS or _lost_gpu(failure)):
+            raise ModelDied(f"the model has failed {self._failed_steps} times in a row: {failure}") from failure
         return (time.perf_counter() - began) * 1000
 
     def _decide(self, batch: Sequence[Ticket], took_ms: float) -> None:
@@ -137,10 +154,12 @@ class Engine:
             self._pressure.note(now, judged, tight)
 
     def _respond(self) -> bool:
-        """Let the model write on. False: it has nothing to write."""
+        """Let the model write on. False: it has nothing to write. Raises ModelDied."""
         try:
             return self.model.respond()
-        except Exception:
+        except Exception as error:
+            if _lost_gpu(error):
+                raise ModelDied(f"the model cannot write: {error}") from error
             log.exception("the model failed to write")  # the same boundary
             return False
 
@@ -209,7 +228,7 @@ class Engine:
     # --- the thread -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Step as long as there is something to do, sleep while there is not, until `stop`."""
+        """Step as long as there is something to do, sleep while there is not, until `stop`. Raises ModelDied."""
         while not self._stopping:
             if not self.step():
                 with self._wake:
@@ -220,6 +239,13 @@ class Engine:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
+
+
+def _lost_gpu(error: Exception) -> bool:
+    """After such an error every further one of this process's uses of the GPU fails too. Known by its text, which is
+    the same in every version of torch. That it had too little memory ("CUDA out of memory") passes, and reads otherwise.
+    """
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def _counts(line: _Line, deadline: float, now: float) -> bool:

@@ -284,6 +284,7 @@ class Worker:
                 "overloaded": int(self.engine.overloaded()),
                 "decided": books.decided,
                 "missed": books.missed,
+                "failed": books.failed,
                 "missing": self.losses.missing_chunks,
                 "dropped": self.losses.dropped,
             }

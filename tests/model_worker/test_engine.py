@@ -12,7 +12,7 @@ from calls.audio import CHUNK_BYTES, Chunk
 from calls.events import Decided, Event, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.echo import EchoModel
-from model_worker.engine import CATCH_UP_S, Engine
+from model_worker.engine import CATCH_UP_S, FAILED_STEPS, Engine, ModelDied
 from model_worker.stream import Past, Stream
 
 INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
@@ -159,6 +159,78 @@ def test_a_model_that_raises_does_not_end_the_call(caplog: pytest.LogCaptureFixt
     assert "c1" in caplog.text
 
 
+class Failing(EchoModel):
+    """Raises what it is given, one a step; None: it decides."""
+
+    def __init__(self, failures: Sequence[Exception | None]) -> None:
+        self.failures = list(failures)
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        failure = self.failures.pop(0)
+        if failure is not None:
+            raise failure
+        super().step(batch)
+
+
+def failing(failures: Sequence[Exception | None]) -> tuple[Engine, list[Event]]:
+    engine, posted = Engine(Failing(failures), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    for index in range(len(failures)):
+        engine.hear(stream, chunk(index), deadline=1.0)
+    return engine, posted
+
+
+def test_a_model_that_fails_at_everything_ends_the_thread() -> None:
+    engine, posted = failing([RuntimeError("no more")] * FAILED_STEPS)
+    with pytest.raises(ModelDied, match="no more"):
+        engine.run()
+    decided = [event.chunk for event in posted if isinstance(event, Decided)]
+    assert decided == list(range(FAILED_STEPS - 1)), "the last one is left for whoever takes the call over"
+    assert engine.books.failed == FAILED_STEPS - 1
+
+
+def test_a_model_that_decides_now_and_then_goes_on() -> None:
+    fault = RuntimeError("again")
+    engine, posted = failing(([fault] * (FAILED_STEPS - 1) + [None]) * 3)
+    while engine.step():
+        pass
+    assert len(posted) == FAILED_STEPS * 3
+    assert engine.books.failed == (FAILED_STEPS - 1) * 3
+
+
+class Half(EchoModel):
+    """Decides the first of a batch, then raises."""
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        super().step(batch[:1])
+        raise RuntimeError("only one")
+
+
+def test_a_model_that_decides_for_some_goes_on() -> None:
+    engine, posted = Engine(Half(), clock=Clock()), list[Event]()
+    for call_id in ("c1", "c2"):
+        stream = engine.open(call_id, INSTRUCTION, Past(), posted.append)
+        for index in range(FAILED_STEPS + 1):
+            engine.hear(stream, chunk(index, call_id), deadline=1.0)
+    while engine.step():
+        pass
+    assert len(posted) == 2 * (FAILED_STEPS + 1)
+
+
+def test_a_lost_gpu_ends_the_thread_at_once() -> None:
+    engine, posted = failing([RuntimeError("CUDA error: an illegal memory access was encountered")])
+    with pytest.raises(ModelDied, match="illegal memory access"):
+        engine.step()
+    assert posted == []
+
+
+def test_too_little_memory_for_once_is_no_lost_gpu() -> None:
+    engine, posted = failing([RuntimeError("CUDA out of memory. Tried to allocate 2 MiB"), None])
+    while engine.step():
+        pass
+    assert len(posted) == 2
+
+
 class Chatty(EchoModel):
     def close(self, stream: Stream) -> None:
         partial = Partial(
@@ -249,6 +321,16 @@ def test_a_model_that_fails_to_write_still_hears(caplog: pytest.LogCaptureFixtur
         assert [engine.step(), engine.step()] == [1, 0]
     assert [type(e) for e in posted] == [Decided]
     assert "no words" in caplog.text
+
+
+class Mute(EchoModel):
+    def respond(self) -> bool:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_a_gpu_that_is_lost_while_writing_ends_the_thread() -> None:
+    with pytest.raises(ModelDied, match="device-side assert"):
+        Engine(Mute(), clock=Clock()).step()
 
 
 def test_the_thread_steps_and_stops() -> None:

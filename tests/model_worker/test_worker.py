@@ -15,8 +15,10 @@ from calls.bus import Bus
 from calls.events import WORK, CallAccepted, call_stream
 from calls.model import Instruction
 from model_worker.echo import EchoModel
+from model_worker.engine import Engine
 from model_worker.speaker import Speaker
 from model_worker.stream import Stream
+from model_worker.worker import ThreadDied, Worker
 from offhook.servers import EmbeddedValkey
 from tests.model_worker.working import Tone, assign, chunks_decided, end, idle, of, process, send, until, working
 
@@ -130,6 +132,25 @@ async def test_a_call_that_fails_after_its_stream_was_opened_closes_it(
         await until(lambda e: chunks_decided(e) == [0, 1], bus, call_stream("c1"))  # its lease lapsed to us again
         assert model.closed == ["c1"]
     assert "gave the call up" in caplog.text
+
+
+class Dead(EchoModel):
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        raise RuntimeError("CUDA error: the device is gone")
+
+
+async def test_the_calls_of_a_worker_whose_gpu_is_lost_go_to_another(bus: Bus) -> None:
+    worker = Worker(bus, Engine(Dead()), "dead", capacity=4, lapse_ms=600)
+    running = asyncio.create_task(worker.run(asyncio.Event()))
+    assign(bus, "c1")
+    send(bus, "c1", range(3))
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(running, 30)
+    assert raised.group_contains(ThreadDied)
+    async with working(bus, "w2"):
+        story = await until(lambda e: len(chunks_decided(e)) == 3, bus, call_stream("c1"))
+        assert chunks_decided(story) == [0, 1, 2]
+        assert [accepted.worker for accepted in story if isinstance(accepted, CallAccepted)] == ["dead", "w2"]
 
 
 BROKEN = """
