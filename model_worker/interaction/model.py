@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,13 +77,14 @@ class Interaction:
         self._tokenizer = tokenizer
         self._sides: dict[Ear, Side] = {}
         self._coming: deque[Instruction] = deque(maxlen=PREFIXES)
+        self._preparing: Iterator[None] | None = None
         # Whoever lets `serving` work holds it until the events are emitted: so they keep their order.
         self._lock = threading.Lock()
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
     def prepare(self, instruction: Instruction) -> None:
-        """Its prefix is computed by the next `respond`."""
+        """Its prefix is computed by the next `respond`, a slice each."""
         self._coming.append(instruction)
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
@@ -179,11 +180,10 @@ class Interaction:
 
     def respond(self) -> bool:
         with self._lock:
-            if self._coming:
-                self._get_ready(self._coming.popleft())
-            elif self._serving.busy:
+            self._get_ready()
+            if self._serving.busy:
                 self._write(self._serving.write())
-            return bool(self._coming) or self._serving.busy
+            return bool(self._coming) or self._preparing is not None or self._serving.busy
 
     def _decide(self, side: Side, judged: Judged) -> None:
         """Emit the Decision, unless an earlier worker did, and begin the response."""
@@ -224,13 +224,15 @@ class Interaction:
         while side.ear.behind:
             self._write(self._serving.write())
 
-    def _get_ready(self, instruction: Instruction) -> None:
-        """Compute a prefix, which `serving` keeps. That needs a slot for a moment, which no call may miss."""
-        if self._serving.free <= EARS_A_CALL:
-            return
-        prefix = self._prefix(instruction)
+    def _get_ready(self) -> None:
+        """Compute one slice of a prefix, which `serving` keeps."""
+        work, self._preparing = self._preparing, None
+        if work is None and self._coming:
+            work = self._serving.prepare(self._prefix(self._coming.popleft()))
+        done = object()
         try:
-            self._serving.release(self._serving.admit(prefix, instruction.mode.value))
+            if work is not None and next(work, done) is not done:
+                self._preparing = work
         except NoRoom as error:
             log.info("an Instruction is not computed ahead: %s", error)
 

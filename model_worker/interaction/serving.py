@@ -15,9 +15,8 @@ not heard yet, as many as it can remember.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from model_worker.interaction.ears import Ear, Judged, Said, Text, Track
 from model_worker.interaction.padded import Padded
 from model_worker.interaction.perception import Perception
 from model_worker.interaction.tier import Tier
+from model_worker.interaction.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class NoRoom(OffhookError):
 
 
 class Serving:
-    """Serves up to `slots` ears. Any thread may call anything: one call is worked on at a time.
+    """Serves up to `slots` ears. Any thread may call anything: one pass is made at a time.
 
     `perceive` is the tower's pass; it and the tiers have a row number `slots` for padding. `ear`: the tier that
     decides, where it is not the decoder. `passes`: tokens that one `write` adds to each response at most.
@@ -63,7 +63,7 @@ class Serving:
         self._passes = passes
         self._free = list(reversed(range(slots)))
         self._ears: dict[int, Ear] = {}  # by slot, in the order of admission
-        self._lock = threading.RLock()
+        self._lock = Turns()
 
     # --- admit, release -----------------------------------------------------------------------------------------
 
@@ -73,22 +73,34 @@ class Serving:
         `prefix` are the tokens of the Instruction with their markers, `mode` ("transcribe", "assist" or "answer") is
         what the ear of a two-tier model is told instead, `said` the words of the responses on this call so far, of
         which the newest are kept. Raises NoRoom when all slots are taken or memory runs out, ValueError for a prefix
-        that is empty or too long and for another mode; nothing is changed then.
+        that is empty or too long and for another mode; nothing is changed then. Others are heard meanwhile: the slot
+        is taken at once and filled in slices.
         """
         with self._lock:
             if not self._free:
                 raise NoRoom(f"all {self.slots} slots are taken: start another worker, or give this one more slots.")
             slot = self._free.pop()
-            try:
-                ear = self._open(slot, prefix, mode, self._newest(said))
-            except torch.OutOfMemoryError as error:
+        try:
+            ear = self._open(slot, prefix, mode, self._newest(said))
+        except BaseException as error:
+            with self._lock:
                 self._empty(slot)
+            if isinstance(error, torch.OutOfMemoryError):
                 raise NoRoom("no memory for the Instruction of one more call: give this worker fewer slots.") from error
-            except BaseException:
-                self._empty(slot)
-                raise
+            raise
+        with self._lock:
             self._ears[slot] = ear
-            return ear
+        return ear
+
+    def prepare(self, prefix: Sequence[int]) -> Generator[None]:
+        """Compute an Instruction ahead of its call, one slice whenever the next is asked for. It takes no slot.
+
+        One at a time. Raises NoRoom when memory runs out.
+        """
+        try:
+            yield from self._in_turns(self._decoder.prepare(prefix))
+        except torch.OutOfMemoryError as error:
+            raise NoRoom("no memory for an Instruction that is computed ahead.") from error
 
     def release(self, ear: Ear) -> None:
         """The ear is heard no more; what it was saying ends, and no trace of it stays. Twice does no harm."""
@@ -108,12 +120,23 @@ class Serving:
         return len(self._free)
 
     def _open(self, slot: int, prefix: Sequence[int], mode: str, said: Sequence[Sequence[int]]) -> Ear:
-        self._decoder.open(slot, prefix, said)
+        for _ in self._in_turns(self._decoder.opening(slot, prefix, said)):
+            pass
         voice = Track(chunks=len(said), texts=sum(map(len, said)))
         if self._ear is None:
             return Ear(slot, voice, voice)
-        self._ear.open(slot, [EAR_TOKENS.index(mode)])
+        with self._lock:
+            self._ear.open(slot, [EAR_TOKENS.index(mode)])
         return Ear(slot, Track(), voice, unheard=deque(maxlen=self.config.memory.chunks))
+
+    def _in_turns(self, work: Iterator[None]) -> Generator[None]:
+        """Each slice of some work in a turn of its own, so that whoever waits comes in between."""
+        done = object()
+        while True:
+            with self._lock:
+                if next(work, done) is done:
+                    return
+            yield
 
     def _newest(self, said: Sequence[Sequence[int]]) -> list[list[int]]:
         """The last responses that fit into the memory for text, as they were written."""

@@ -10,7 +10,7 @@ has heard and written is counted by the host (serving.py); nothing but keys, val
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 
@@ -24,6 +24,7 @@ from model_worker.interaction.padded import Padded
 from model_worker.interaction.tokens import AUDIO_TOKENS, CHUNK_TOKENS, EMOTIONS, Tokens
 
 PREFIXES = 16  # Instructions whose keys and values are kept
+SLICE = 64  # tokens of an Instruction that are read in one pass: others wait for no more
 NOTHING = -1  # in place of a control token: there is none to append
 
 
@@ -151,6 +152,12 @@ class Tier:
         Each response of `said` is taken for one to a Chunk of its own, from number 0 on, whose audio is forgotten.
         Raises ValueError for what the slot cannot hold.
         """
+        for _ in self.opening(slot, prefix, said):
+            pass
+
+    @torch.inference_mode()
+    def opening(self, slot: int, prefix: Sequence[int], said: Sequence[Sequence[int]] = ()) -> Iterator[None]:
+        """The same in slices: it yields between two, and other slots may be worked on meanwhile."""
         room = self.memory.config
         if not 0 < len(prefix) <= room.prefix or sum(map(len, said)) > room.text:
             raise ValueError(
@@ -162,23 +169,60 @@ class Tier:
             self._prefixes.move_to_end(key)
             self.memory.paste_prefix(slot, self._prefixes[key])
         else:
-            self._read(slot, prefix, range(len(prefix)), range(len(prefix)))
-            self._prefixes[key] = self.memory.copy_prefix(slot, len(prefix))
-            if len(self._prefixes) > PREFIXES:
-                self._prefixes.popitem(last=False)
+            yield from self._slices(slot, prefix, range(len(prefix)), range(len(prefix)))
+            self._keep(slot, key)
         if said:
+            yield
             tokens = list(chain.from_iterable(said))
             times = [
                 room.prefix + c * STRIDE + CHUNK_TOKENS + n for c, words in enumerate(said) for n in range(len(words))
             ]
-            self._read(slot, tokens, range(room.prefix, room.prefix + len(tokens)), times)
+            yield from self._slices(slot, tokens, range(room.prefix, room.prefix + len(tokens)), times)
+
+    @torch.inference_mode()
+    def prepare(self, prefix: Sequence[int]) -> Generator[None]:
+        """Compute an Instruction ahead, without a slot; yields between two slices. One at a time.
+
+        It is read in the scratch slot: what padding writes there is later in time than any prefix, so that the prefix
+        does not see it, and padding never writes to the places of a prefix.
+        """
+        key = tuple(prefix)
+        if not 0 < len(key) <= self.memory.config.prefix or key in self._prefixes:
+            return
+        scratch = self.memory.scratch
+        try:
+            self._clear_scratch()  # of one that was given up half-way
+            yield from self._slices(scratch, prefix, range(len(key)), range(len(key)))
+            self._keep(scratch, key)
+        finally:
+            self._clear_scratch()
+
+    def _clear_scratch(self) -> None:
+        """One token stands there, so that whoever is sent there sees something."""
+        self.memory.wipe(self.memory.scratch)
+        self.memory.times[self.memory.scratch, 0] = 0
+
+    def _keep(self, slot: int, key: tuple[int, ...]) -> None:
+        """A slot's prefix is copied from now on. Two that were read at the same time are the same."""
+        if copy := self.memory.copy_prefix(slot, len(key)):
+            self._prefixes[key] = copy
+        if len(self._prefixes) > PREFIXES:
+            self._prefixes.popitem(last=False)
 
     def close(self, slot: int) -> None:
         """Empty a slot."""
         self.memory.wipe(slot)
 
+    def _slices(self, slot: int, tokens: Sequence[int], places: Sequence[int], times: Sequence[int]) -> Iterator[None]:
+        """Append many tokens to one slot. No token sees a later one: slices give what one pass would."""
+        for start in range(0, len(tokens), SLICE):
+            if start:
+                yield
+            part = slice(start, start + SLICE)
+            self._read(slot, tokens[part], places[part], times[part])
+
     def _read(self, slot: int, tokens: Sequence[int], places: Sequence[int], times: Sequence[int]) -> None:
-        """Append many tokens to one slot in one pass."""
+        """Append tokens to one slot in one pass."""
         device = self._decoder.embed_tokens.weight.device
         ids, where, when = (torch.tensor([list(row)], device=device) for row in (tokens, places, times))
         rows = torch.tensor([slot], device=device)

@@ -298,15 +298,21 @@ def test_slots_are_counted_and_given_back() -> None:
     assert served.load() == 0.0
 
 
-def test_a_prefix_is_computed_ahead_between_steps() -> None:
-    served = model()
+def test_a_prefix_is_computed_ahead_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice each time, without a slot: also while all are taken."""
+    monkeypatch.setattr("model_worker.interaction.tier.SLICE", 16)
+    served = model(slots=1)
+    length = len(served._prefix(told()))
+    other = served.open("c0", replace(told(), text="Another."), lambda event: None, Past())
     served.prepare(replace(told(), participants=()))
-    assert served.load() == 0.0
-    assert served.respond() is False  # done with this one piece of work
-    assert served.load() == 0.0
-    assert len(served._serving._decoder._prefixes) == 1
+    slices = -(-length // 16)
+    assert slices > 1
+    assert [served.respond() for _ in range(slices)] == [True] * (slices - 1) + [False]
+    assert len(served._serving._decoder._prefixes) == 2
+    served.close(other)
+    assert served._serving.free == 1
     served.close(served.open("c1", told(), lambda event: None, Past()))
-    assert len(served._serving._decoder._prefixes) == 1
+    assert len(served._serving._decoder._prefixes) == 2
 
 
 def test_a_supervisor_is_written_down_too() -> None:

@@ -7,6 +7,9 @@ import pytest
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
 
 from dataclasses import replace
+from threading import Thread
+from time import sleep
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +126,7 @@ def test_admission_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tier, "open", no_memory)
+        patch.setattr(Tier, "opening", no_memory)
         with pytest.raises(NoRoom, match="fewer slots"):
             serving.admit(PREFIX)
     for refused in ([], [1] * (SMALL.memory.prefix + 1)):
@@ -218,6 +221,80 @@ def test_an_instruction_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
     for word in range(PREFIXES + 5):
         serving.release(serving.admit([*PREFIX, word]))
     assert len(serving._decoder._prefixes) == PREFIXES
+
+
+LONG = [PREFIX[0], *(number % 7 + 3 for number in range(20)), PREFIX[-1]]
+ROOMY = replace(SMALL, memory=replace(SMALL.memory, prefix=len(LONG)))
+
+
+def test_an_instruction_in_slices_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the slot, for the copies of it, when it is computed ahead without a slot, and after it was interrupted."""
+    said = [[1, 2, 3, 4, 5], [6, 7]]
+    whole = serve(ROOMY)
+    first = whole.admit(LONG, said=said)
+    monkeypatch.setattr("model_worker.interaction.tier.SLICE", 5)
+    sliced, ahead = serve(ROOMY), serve(ROOMY, slots=1)
+    ears = [sliced.admit(LONG, said=said) for _ in range(2)]
+    given_up = ahead.prepare(LONG[:-1])
+    next(given_up)
+    given_up.close()
+    padding = ahead._decoder.memory.scratch, 5, 0, 0, 0, 1
+    for _ in ahead.prepare(LONG):
+        ahead._decoder.write([padding], 1)
+    assert ahead.free == 1
+    assert list(ahead._decoder._prefixes) == [tuple(LONG)]
+    memory = whole._decoder.memory
+    for serving, ear in [(sliced, ears[0]), (sliced, ears[1]), (ahead, ahead.admit(LONG, said=said))]:
+        other = serving._decoder.memory
+        assert torch.equal(memory.times[first.slot], other.times[ear.slot])
+        assert torch.allclose(memory.keys[:, first.slot], other.keys[:, ear.slot], atol=1e-5)
+        assert torch.allclose(memory.values[:, first.slot], other.values[:, ear.slot], atol=1e-5)
+
+
+def test_calls_are_heard_while_others_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits comes in after the slice that is read; and two are admitted with one Instruction at once."""
+    monkeypatch.setattr("model_worker.interaction.tier.SLICE", 5)
+    pcm = in_chunks(sound(5, 6))
+    serving = serve(ROOMY)
+    ear = serving.admit(PREFIX)
+    order: list[str] = []
+    admitted: list[Ear] = []
+    original, accept = Tier._read, serving._accept
+
+    def accepted(*item: Any) -> bool:
+        order.append("heard")
+        return accept(*item)
+
+    def hear() -> None:
+        serving.hear([(ear, 0, pcm[0])])
+
+    def admit() -> None:
+        admitted.append(serving.admit(LONG))
+
+    others = [Thread(target=hear), Thread(target=admit)]
+
+    def slow(self: Tier, slot: int, *rest: object) -> None:
+        if not order:
+            for asked, other in enumerate(others, start=2):
+                other.start()
+                while serving._lock.asked < asked:
+                    sleep(0.001)
+        order.append(f"slot {slot}")
+        original(self, slot, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tier, "_read", slow)
+    monkeypatch.setattr(serving, "_accept", accepted)
+    first = serving.admit(LONG)
+    for other in others:
+        other.join()
+    assert order[:2] == [f"slot {first.slot}", "heard"]
+    assert len(order) == 1 + 2 * 5  # both have read the Instruction
+    [second] = admitted
+    assert first.slot != second.slot
+    memory = serving._decoder.memory
+    assert torch.equal(memory.keys[:, first.slot], memory.keys[:, second.slot])
+    assert torch.equal(memory.times[first.slot], memory.times[second.slot])
+    assert serving.free == 1
 
 
 @BOTH
