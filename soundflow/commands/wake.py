@@ -1,0 +1,115 @@
+"""`offhook soundflow wake FOLDER`: streams for the tier that decides, out of whole recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from calls.audio import SAMPLE_RATE
+from calls.settings import Settings
+from soundflow import config, synth, tones
+from soundflow.clips import DIGITS, Clips
+from soundflow.commands.shared import bar, material, parser
+from soundflow.items import Split
+from soundflow.material import Material
+from soundflow.policy import SOUNDS
+from soundflow.shards import shard_path, sweep, write
+from soundflow.wake import DIGIT, QUIET, SOUND, SPEECH, Heard, Pcm, room, stream
+
+PER_SHARD = 25
+SENTENCES = (
+    "Good morning, I would like to speak to someone about my bill.",
+    "Can you tell me when my parcel arrives?",
+    "Hello?",
+    "Yes, that is right.",
+    "No, thank you.",
+    "My internet has not worked since Monday evening.",
+    "Could you please repeat that?",
+    "I want to cancel my contract.",
+    "Thank you very much, goodbye.",
+    "Is there anybody there?",
+    "How much does it cost?",
+    "Please connect me to a colleague.",
+    "Why was I charged twice?",
+    "One moment, I have to look for it.",
+)
+_SYNTHETIC = 10  # examples of each synthesised sound and tone
+_ALARMS = {"smoke_alarm": synth.smoke_alarm, "siren": synth.siren}
+
+
+def main(arguments: Sequence[str], settings: Settings) -> int:
+    options = parser("wake", "Streams that teach when to wake: whole recordings at any onset. Goes on where it was.")
+    options.add_argument("folder", type=Path, help="where the shards go")
+    options.add_argument("--config", default="compact", help="whose recordings and voices to use (%(default)s)")
+    options.add_argument("--items", type=int, default=300, help="train streams of 28 s; a tenth as many for dev")
+    options.add_argument("--seed", type=int, default=1)
+    given = options.parse_args(arguments)
+    chosen = material(config.load(given.config), given.home, settings)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    sweep(given.folder)
+    plan: list[tuple[Split, int]] = [("train", given.items), ("dev", max(PER_SHARD, given.items // 10))]
+    for split, count in plan:
+        pools: dict[str, list[Heard]] = {}
+        with bar(f"{split} streams") as tell:
+            for number in range(-(-count // PER_SHARD)):
+                if not shard_path(given.folder, split, number).is_file():
+                    pools = pools or pools_of(chosen, split, given.seed)
+                    first = number * PER_SHARD
+                    numbers = range(first, min(first + PER_SHARD, count))
+                    seeds = [(given.seed * 2 + (split == "dev")) * 1_000_000 + n for n in numbers]
+                    items = [stream(f"wake-{split}-{seed}", pools, seed, split) for seed in seeds]
+                    write(given.folder, split, number, items)
+                tell(number + 1, -(-count // PER_SHARD), "")
+    return 0
+
+
+def pools_of(chosen: Material, split: Split, seed: int) -> dict[str, list[Heard]]:
+    """The recordings of one split, and what is synthesised for it."""
+    rng = np.random.default_rng([seed, split == "dev"])
+    clips: Clips = chosen.clips
+    sounds = [
+        Heard(SOUND, c.label, "", clips.audio(c), c.source) for c in clips.of("sound", split) if c.label in SOUNDS
+    ]
+    sounds += [
+        Heard(SOUND, label, "", _faded(rng, make(rng, float(rng.uniform(3, 5)))), "synth")
+        for label, make in _ALARMS.items()
+        for _ in range(_SYNTHETIC)
+    ]
+    digits = [Heard(DIGIT, c.text, c.text, clips.audio(c), c.source) for c in clips.of("digit", split)]
+    speech = []
+    for voice in chosen.cast.voices(split):
+        digits += [Heard(DIGIT, d, d, chosen.speech.say(d + ".", [voice]).pcm, voice) for d in DIGITS]
+        some = rng.choice(len(SENTENCES), 5, replace=False)
+        said = [(SENTENCES[n], chosen.speech.say(SENTENCES[n], [voice]).pcm) for n in some]
+        speech += [Heard(SPEECH, "speech", text, pcm, voice) for text, pcm in said]
+    return {SOUND: sounds, DIGIT: digits, SPEECH: speech, QUIET: list(_quiet(chosen, split, rng))}
+
+
+def _quiet(chosen: Material, split: Split, rng: np.random.Generator) -> Iterator[Heard]:
+    """What a line carries when nobody means anything."""
+    countries = sorted(tones.PLANS)
+    for _ in range(_SYNTHETIC):
+        for name in ("ringback", "busy", "dial"):
+            country = countries[int(rng.integers(len(countries)))]
+            if name in tones.PLANS[country]:
+                yield _tone(name, _faded(rng, tones.progress_tone(country, name, float(rng.uniform(4, 7)))))
+        yield _tone("fax", _faded(rng, tones.fax_calling(4.0)))
+        yield _tone("fax_answer", _faded(rng, tones.fax_answer()))
+        yield _tone("voicemail_beep", _faded(rng, tones.voicemail_beep(rng.uniform(800, 1_400), rng.uniform(0.3, 1.0))))
+        keys = "".join(rng.choice(list("0123456789*#"), int(rng.integers(1, 8))))
+        yield _tone("dtmf", _faded(rng, tones.dtmf(keys)))
+        yield _tone("line_noise", _faded(rng, room(rng, int(rng.uniform(2, 8) * SAMPLE_RATE)) + np.float32(1e-6)))
+        event = chosen.music(rng, split, float(rng.uniform(3, 11)))
+        yield _tone("hold_music", event.pcm, *event.sources)
+
+
+def _tone(label: str, pcm: Pcm, source: str = "synth", *_: str) -> Heard:
+    return Heard(QUIET, label, "", pcm, source)
+
+
+def _faded(rng: np.random.Generator, pcm: Pcm) -> Pcm:
+    """At any level that a line has."""
+    peak = float(np.abs(pcm).max()) or 1.0
+    return np.asarray(pcm * (rng.uniform(0.03, 0.4) / peak), np.float32)
