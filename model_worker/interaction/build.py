@@ -12,12 +12,12 @@ from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import DecoderConfig, MemoryConfig
 from model_worker.interaction.decoder import Decoder
 from model_worker.interaction.memory import Memory
-from model_worker.interaction.padded import SIZES, Padded
+from model_worker.interaction.padded import Padded
 from model_worker.interaction.perception import Perception
 from model_worker.interaction.serving import Serving
 from model_worker.interaction.tier import Tier
+from model_worker.scheduler import BATCH
 
-CPU_SIZES = range(1, 33)  # without graphs nothing is won by padding
 GPU_PASSES = 2  # tokens between two looks at what was written
 
 
@@ -27,12 +27,12 @@ def build(
     """Serve a checkpoint, on the device and in the type that its weights have.
 
     `storage`: the type of the keys and values that are kept, torch.float8_e4m3fn for half of the memory. `sizes`: of
-    batches. On a GPU all passes are captured here, which takes a while. Raises torch.OutOfMemoryError if the slots do
-    not fit.
+    batches, or else what can come: as many as the worker steps at once, or as there are slots. On a GPU all passes are
+    captured here, which takes a while. Raises torch.OutOfMemoryError if the slots do not fit.
     """
     config, weight = checkpoint.config, checkpoint.decoder["embed_tokens.weight"]
     on_gpu = weight.device.type == "cuda"
-    sizes = sizes or (SIZES if on_gpu else CPU_SIZES)
+    sizes = sizes or batches(min(slots, BATCH), padded=on_gpu)
     perception = Perception(config, slots + 1, weight.device, weight.dtype)
     perception.load(checkpoint.tower)
 
@@ -55,3 +55,10 @@ def build(
         slots,
         passes=GPU_PASSES if on_gpu else 1,
     )
+
+
+def batches(largest: int, padded: bool) -> list[int]:
+    """Sizes of batches of up to `largest`: each, as without graphs nothing is won by padding, or the powers of two."""
+    if not padded:
+        return list(range(1, largest + 1))
+    return [1 << power for power in range((largest - 1).bit_length() + 1)]

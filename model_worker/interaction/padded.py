@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)  # calls a batch on a GPU
 WARM_UPS = 2  # passes before a capture: libraries make their plans and work spaces in them
 
 Body = Callable[[Tensor, Tensor], Tensor]

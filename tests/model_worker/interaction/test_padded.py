@@ -9,8 +9,10 @@ pytest.importorskip("torch", reason="the interaction extra (torch, transformers)
 import torch
 from torch import Tensor
 
+from model_worker.interaction.build import batches
 from model_worker.interaction.padded import Padded
-from tests.model_worker.interaction.served import DEVICES
+from model_worker.scheduler import BATCH
+from tests.model_worker.interaction.served import DEVICES, SMALL, serve
 
 
 class Sums:
@@ -46,3 +48,11 @@ def test_a_batch_of_another_size_is_refused(rows: int) -> None:
     padded = Padded(Sums("cpu"), (8, 0), torch.zeros(2), torch.device("cpu"), (4,))
     with pytest.raises(ValueError, match="1 to 4 rows"):
         padded([(0, 1)] * rows, torch.ones(rows, 2))
+
+
+def test_every_batch_that_can_come_has_a_size_and_no_other_is_made() -> None:
+    assert batches(3, padded=False) == [1, 2, 3]
+    assert [batches(slots, padded=True) for slots in (1, 2, 5, 8)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8]]
+    assert batches(BATCH, padded=True)[-1] == BATCH == 32
+    assert serve(SMALL, slots=40)._perceive.sizes == list(range(1, BATCH + 1))
+    assert serve(SMALL, slots=2)._perceive.sizes == [1, 2]
