@@ -243,7 +243,7 @@ class Engine:
 
 def _lost_gpu(error: Exception) -> bool:
     """After such an error every further one of this process's uses of the GPU fails too. Known by its text, which is
-    the same in every version of torch. That it had too little memory ("CUDA out of memory") passes, and reads otherwise.
+    the same in every version of torch. That it had too little memory ("CUDA out of memory") passes and reads otherwise.
     """
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 

@@ -39,7 +39,8 @@ def load_interaction(directory: str, calls: int, threads: int, find: Find | None
 
     `directory` may be the name of a model that comes with this package. `find` tells where the catalogue has what a
     small checkpoint builds on. Raises SettingsError when there is no such directory or not so much memory,
-    CatalogueError for a base that is not on this machine, CheckpointError when what is in the directory is no whole checkpoint.
+    CatalogueError for a base that is not on this machine, CheckpointError when what is in the directory is no whole
+    checkpoint.
     """
     path = located(directory)
     began = time.perf_counter()
@@ -47,11 +48,19 @@ def load_interaction(directory: str, calls: int, threads: int, find: Find | None
     if not on_gpu:
         torch.set_num_threads(threads)
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
-    checkpoint = load(path, device, dtype, find)
+    try:
+        checkpoint = load(path, device, dtype, find)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            f"OFFHOOK_MODEL=interaction:{directory}: the GPU has not enough free memory for the model alone: end what "
+            "else uses the GPU, or choose a smaller model"
+        ) from error
     try:
         serving = build(checkpoint, slots=EARS_A_CALL * calls)
     except torch.OutOfMemoryError as error:
-        raise SettingsError(f"no memory on the GPU for {calls} calls: set OFFHOOK_WORKER_CALLS lower") from error
+        raise SettingsError(
+            f"no memory on the GPU for {calls} calls: set OFFHOOK_WORKER_CALLS lower, or choose a smaller model"
+        ) from error
     name = f"interaction:{path.resolve().name}"
     log.info("%s (%s, %s) is loaded after %.1f s", name, checkpoint.config.name, device, time.perf_counter() - began)
     return Interaction(serving, checkpoint.tokenizer, name)

@@ -1,0 +1,31 @@
+"""What is said when a model does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from calls.errors import SettingsError
+from model_worker.interaction import load as load_module
+from model_worker.interaction.load import load_interaction
+
+
+def full(*args: Any, **options: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_weights_that_do_not_fit_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "load", full)
+    with pytest.raises(SettingsError, match="choose a smaller model") as raised:
+        load_interaction(str(tmp_path), calls=4, threads=torch.get_num_threads())
+    assert "OFFHOOK_WORKER_CALLS" not in str(raised.value), "fewer calls would not help"
+
+
+def test_calls_that_do_not_fit_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "load", lambda *args: None)
+    monkeypatch.setattr(load_module, "build", full)
+    with pytest.raises(SettingsError, match="for 4 calls: set OFFHOOK_WORKER_CALLS lower, or choose a smaller model"):
+        load_interaction(str(tmp_path), calls=4, threads=torch.get_num_threads())
