@@ -6,7 +6,7 @@ prefix; saying.py puts tokens together to text.
     mode        ears                    a Chunk that is responded to is   what is written becomes
     answer      the caller              Choice.ANSWER                     a response, to be said
     assist      caller and human agent  Choice.ASSIST                     a response, to be shown
-    transcribe  every human             Choice.TRANSCRIBE                 Partial, then Uttered
+    transcribe  caller and human agent  Choice.TRANSCRIBE                 Partial, then Uttered
 
 The model writes no transcript of what it responds to: `heard` of its responses is empty, and `trigger_s` is the end of
 the Chunk at which it decided. All that is emitted follows from the audio, but for one thing from outside: a response
@@ -221,8 +221,7 @@ class Interaction:
             side.stopped = True
 
     def _write_due(self, side: Side) -> None:
-        while side.ear.behind:
-            self._write(self._serving.write())
+        self._write(self._serving.finish_due(side.ear))
 
     def _get_ready(self) -> None:
         """Compute one slice of a prefix, which `serving` keeps."""
@@ -302,10 +301,9 @@ class Interaction:
 
 def _heard(instruction: Instruction) -> list[Participant]:
     """Whom the model hears: see the top of this file."""
-    wanted = {Role.CALLER} if instruction.mode is Mode.ANSWER else set(Role) - {Role.VOICE_AGENT}
-    if instruction.mode is Mode.ASSIST:
-        wanted = {Role.CALLER, Role.HUMAN_AGENT}
-    return [participant for participant in instruction.participants if participant.role in wanted]
+    wanted = {Role.CALLER} if instruction.mode is Mode.ANSWER else {Role.CALLER, Role.HUMAN_AGENT}
+    heard = [participant for participant in instruction.participants if participant.role in wanted]
+    return heard[:EARS_A_CALL]  # more would take the slots of another call
 
 
 def _samples(chunk: Chunk) -> Tensor:

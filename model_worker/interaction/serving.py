@@ -241,6 +241,11 @@ class Serving:
         with self._lock:
             return self._work([ear for ear in self._ears.values() if ear.behind])
 
+    def finish_due(self, ear: Ear) -> list[Said]:
+        """Write what this ear has still to write before its next Chunk, and nothing for others."""
+        with self._lock:
+            return self._catch_up([ear]) if self._ears.get(ear.slot) is ear else []
+
     def _catch_up(self, ears: Sequence[Ear]) -> list[Said]:
         """Write all that is due before the next Chunks of these ears."""
         said = []

@@ -160,6 +160,24 @@ def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None
     assert said == []  # nothing is cut: it was not speaking any more
 
 
+@BOTH
+def test_one_ear_is_caught_up_alone(config: InteractionConfig) -> None:
+    """Whoever was admitted before it waits for its own turn; a released ear has nothing more to write."""
+    pcm = in_chunks(sound(5, 6))
+    serving = serve(replace(config, threshold=0.0))
+    first, second = serving.admit(PREFIX), serving.admit(PREFIX)
+    serving.hear([(first, 0, pcm[0]), (second, 0, pcm[0])])
+    texts = first.voice.texts
+    said = serving.finish_due(second)
+    assert {words.ear for words in said} == {second}
+    assert first.behind
+    assert first.voice.texts == texts
+    assert not second.behind
+    assert serving.finish_due(second) == []
+    serving.release(first)
+    assert serving.finish_due(first) == []
+
+
 @pytest.mark.parametrize("passes", [1, 3])
 def test_an_answer_that_never_ends_is_ended(passes: int) -> None:
     """It is as long as `longest`, and TEXT_END stands behind it in the memory."""
