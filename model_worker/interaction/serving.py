@@ -164,19 +164,26 @@ class Serving:
 
         None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
         late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
-        still to be written before these Chunks, and which responses are cut by new ones.
+        still to be written before these Chunks, and which responses are cut by new ones. If a pass fails, the Chunks
+        that are not yet decided are lost.
         """
         with self._lock:
             if len({ear for ear, _, _ in batch}) < len(batch):
                 raise ValueError("an ear hears one Chunk at a time")
             taken = [item for item in batch if self._accept(*item)]
-            said = self._catch_up([ear for ear, _, _ in taken])
             judged: dict[Ear, Judged] = {}
-            for start in range(0, len(taken), self._perceive.largest):
-                part = taken[start : start + self._perceive.largest]
-                features = self._perceive([(ear.slot,) for ear, _, _ in part], torch.stack([pcm for _, _, pcm in part]))
-                judged |= self._decide(part, features)
-                said += self._respond(part, features, judged)
+            try:
+                said = self._catch_up([ear for ear, _, _ in taken])
+                for start in range(0, len(taken), self._perceive.largest):
+                    part = taken[start : start + self._perceive.largest]
+                    pcm = torch.stack([samples for _, _, samples in part])
+                    features = self._perceive([(ear.slot,) for ear, _, _ in part], pcm)
+                    judged |= self._decide(part, features)
+                    said += self._respond(part, features, judged)
+            except BaseException:
+                for ear in [ear for ear, _, _ in taken if ear not in judged]:
+                    self._lose(ear, 1)
+                raise
             return [judged.get(ear) for ear, _, _ in batch], said
 
     def _accept(self, ear: Ear, index: int, pcm: Tensor) -> bool:
@@ -190,10 +197,13 @@ class Serving:
             log.warning("slot %d: chunk %d refused, %s is due", ear.slot, index, ear.due if here else "none")
             return False
         if ear.due is not None and index > ear.due:
-            ear.lost += index - ear.due
-            self._perception.reset(ear.slot)
+            self._lose(ear, index - ear.due)
         ear.due = index + 1
         return True
+
+    def _lose(self, ear: Ear, chunks: int) -> None:
+        ear.lost += chunks
+        self._perception.reset(ear.slot)
 
     def _decide(self, part: Sequence[tuple[Ear, int, Tensor]], features: Tensor) -> dict[Ear, Judged]:
         """Append the Chunks to the memory of the tier that decides. The one place where the host waits."""
@@ -262,9 +272,10 @@ class Serving:
     def _wake(self, ears: Sequence[Ear]) -> None:
         """The tier that speaks hears the oldest Chunk that it has not heard, of each of these ears."""
         numbers = [(ear.slot, ear.voice.chunks, ear.voice.control) for ear in ears]
-        unheard = [ear.unheard.popleft() for ear in ears]
+        unheard = [ear.unheard[0] for ear in ears]
         self._decoder.hear(numbers, torch.stack([features for features, _ in unheard]))
         for ear, (_, responded) in zip(ears, unheard, strict=True):
+            ear.unheard.popleft()  # not before: a pass that fails is made again
             ear.voice.heard(self._decoder.markers.control(responded))
             ear.waking -= 1
 

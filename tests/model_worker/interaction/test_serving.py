@@ -160,6 +160,32 @@ def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None
     assert said == []  # nothing is cut: it was not speaking any more
 
 
+@pytest.mark.parametrize("failing", ["_catch_up", "_decide"])
+def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is heard as after any lost audio."""
+    pcm = in_chunks(sound(3, 8))
+    serving = serve(NEVER)
+    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    scores: list[list[float]] = [[], []]
+    for index, chunk in enumerate(pcm):
+        if index == 4:
+            with monkeypatch.context() as patch:
+                patch.setattr(serving, failing, fails)
+                with pytest.raises(RuntimeError, match="gone"):
+                    serving.hear([(ear, index, chunk)])
+            continue
+        for one, row in ((ear, scores[0]), (other, scores[1])):
+            [judged], _ = serving.hear([(one, index, chunk)])
+            assert judged
+            row.append(judged.score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert (ear.lost, ear.due) == (other.lost, other.due) == (1, len(pcm))
+
+
 @BOTH
 def test_one_ear_is_caught_up_alone(config: InteractionConfig) -> None:
     """Whoever was admitted before it waits for its own turn; a released ear has nothing more to write."""
