@@ -15,7 +15,7 @@ from calls.model import Answer, Choice, Instruction, Mode, Participant, Role
 from model_worker.interaction.build import build
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.ears import Ear
-from model_worker.interaction.model import CallStream, Interaction
+from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import NoRoom
 from model_worker.stream import Past
@@ -315,9 +315,15 @@ def test_a_prefix_is_computed_ahead_between_steps(monkeypatch: pytest.MonkeyPatc
     assert len(served._serving._decoder._prefixes) == 2
 
 
-def test_a_supervisor_is_written_down_too() -> None:
-    served = model()
-    people = (*told().participants, Participant("voice_agent", Role.VOICE_AGENT), Participant("boss", Role.SUPERVISOR))
+def test_a_call_has_two_ears_at_most() -> None:
+    """Slots are counted by that."""
+    served = model(slots=EARS_A_CALL)
+    people = (
+        Participant("boss", Role.SUPERVISOR),
+        Participant("voice_agent", Role.VOICE_AGENT),
+        *told().participants,
+        Participant("colleague", Role.HUMAN_AGENT),
+    )
     stream = served.open("c1", Instruction(Mode.TRANSCRIBE, "", people), lambda event: None, Past())
-    assert set(stream.sides) == {"caller", "human_agent", "boss"}
+    assert set(stream.sides) == {"caller", "human_agent"}
     served.close(stream)
