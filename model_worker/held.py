@@ -41,6 +41,7 @@ class HeldCall:
     send: Callable[[str, Event], None]
     losses: Losses
     stream: Stream | None = None
+    opening: asyncio.Future[Stream] | None = None  # what gives the stream, in a thread that cannot be cancelled
     audio_position: str = FROM_START
     next_chunk: dict[str, int] = field(default_factory=dict)  # participant -> the index that must come next
     answered: set[str] = field(default_factory=set)
@@ -58,6 +59,15 @@ class HeldCall:
     @property
     def instruction(self) -> Instruction:
         return self.lease.assignment.instruction
+
+    def open(self, opening: asyncio.Future[Stream]) -> None:
+        """The Stream is on its way. It is this call's when it comes, whoever still waits for it then."""
+        self.opening = opening
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Future[Stream]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.stream = opening.result()
 
     def lose(self) -> None:
         """Give the call up at once."""

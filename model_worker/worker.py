@@ -15,9 +15,11 @@ again the audio that is still on the bus, and goes on.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from calls.bus import FROM_START, Bus, Lease, Message
 from calls.errors import BusError, OffhookError
@@ -166,7 +168,12 @@ class Worker:
             # The call's boundary: its lease lapses, and another worker (or this one, afresh) takes it over.
             log.error("gave the call up", exc_info=group)
         finally:
-            self._drop(call)
+            if call.opening is None or call.opening.done():
+                self._drop(call)
+            else:
+                # Held until its Stream has come and is closed: so it cannot be claimed and opened again meanwhile.
+                call.lose()
+                call.opening.add_done_callback(lambda _: self._drop(call))
 
     async def _renew(self, call: HeldCall) -> None:
         while not call.lost:
@@ -191,7 +198,11 @@ class Worker:
             await self.bus.leases.release(self.name, call.lease.position)
             return False
         post = self._poster(call.id)
-        call.stream = await asyncio.to_thread(self.engine.open, call.id, call.instruction, known.past(), post)
+        work = partial(self.engine.open, call.id, call.instruction, known.past(), post)
+        context = contextvars.copy_context()  # for the log
+        call.open(asyncio.get_running_loop().run_in_executor(None, context.run, work))
+        assert call.opening is not None
+        await asyncio.shield(call.opening)
         if call.lost:
             return False
         takeover = known.accepted_before

@@ -17,7 +17,7 @@ from calls.model import Instruction
 from model_worker.echo import EchoModel
 from model_worker.engine import Engine
 from model_worker.speaker import Speaker
-from model_worker.stream import Stream
+from model_worker.stream import Emit, Past, Stream
 from model_worker.worker import ThreadDied, Worker
 from offhook.servers import EmbeddedValkey
 from tests.model_worker.working import Tone, assign, chunks_decided, end, idle, of, process, send, until, working
@@ -132,6 +132,46 @@ async def test_a_call_that_fails_after_its_stream_was_opened_closes_it(
         await until(lambda e: chunks_decided(e) == [0, 1], bus, call_stream("c1"))  # its lease lapsed to us again
         assert model.closed == ["c1"]
     assert "gave the call up" in caplog.text
+
+
+class Opening(Closing):
+    """Opens when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = threading.Event()
+        self.opened: list[str] = []
+
+    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
+        self.opened.append(call_id)
+        self.may.wait(20)
+        return super().open(call_id, instruction, emit, past)
+
+
+async def test_a_call_that_is_given_up_while_it_opens_closes_its_stream_when_that_comes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, failures = Opening(), [ValueError("on purpose")]
+    renew = bus.leases.renew
+
+    async def failing_renew(worker: str, position: str) -> bool:
+        if failures:
+            raise failures.pop()
+        return await renew(worker, position)
+
+    monkeypatch.setattr(bus.leases, "renew", failing_renew)
+    async with working(bus, model=model) as worker:
+        try:
+            assign(bus, "c1")
+            async with asyncio.timeout(30):
+                while "gave the call up" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1.0)  # its lease lapses
+            assert (model.opened, list(worker.calls)) == (["c1"], ["c1"]), "not opened again beside the first"
+        finally:
+            model.may.set()
+        await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
+        assert (model.opened, model.closed) == (["c1", "c1"], ["c1"])
 
 
 class Dead(EchoModel):
