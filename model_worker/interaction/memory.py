@@ -27,6 +27,10 @@ Recall = Callable[[Tensor, Tensor, Tensor, Turn, torch.dtype], tuple[Tensor, Ten
 class Memory:
     """Keys (not rotated) and values of `slots` calls, and one scratch slot behind them for the padding of batches.
 
+    To the scratch slot go the rows of a batch that are nobody's, and those of a call that has written all it may: so
+    what a call chose or what an earlier batch heard can stand there until it is overwritten. It is seen by rows of the
+    scratch slot only, and what those give is thrown away.
+
     `storage` is the type they are kept in: the decoder's `dtype`, or torch.float8_e4m3fn for half of the memory.
     `compiled`: whether reading them is compiled, once for each size of batch, when it is first read (Decoder.warm).
     """
@@ -137,9 +141,13 @@ class Memory:
         self.keys[:, slot] = 0
         self.values[:, slot] = 0
 
-    def copy_prefix(self, slot: int, length: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a slot's prefix, to be pasted into others."""
-        return self.keys[:, slot, :, :length].clone(), self.values[:, slot, :, :length].clone()
+    def copy_prefix(self, slot: int, length: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of a slot's prefix, to be pasted into others; None where there is no memory for a copy: the
+        slot itself is as it was, and the next one computes its own."""
+        try:
+            return self.keys[:, slot, :, :length].clone(), self.values[:, slot, :, :length].clone()
+        except torch.OutOfMemoryError:
+            return None
 
     def paste_prefix(self, slot: int, prefix: tuple[Tensor, Tensor]) -> None:
         """The prefix that `copy_prefix` took from another slot."""

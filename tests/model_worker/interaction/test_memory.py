@@ -21,7 +21,7 @@ from model_worker.interaction.config import TEST, MemoryConfig
 from model_worker.interaction.memory import BLOCK, EMPTY, Memory
 from model_worker.interaction.tokens import CHUNK_TOKENS
 from tests.model_worker.interaction.audio import in_chunks, sound
-from tests.model_worker.interaction.served import PREFIX, TWO_TIERS, listen, serve
+from tests.model_worker.interaction.served import PREFIX, SMALL, TWO_TIERS, listen, serve
 
 SIZES = MemoryConfig(prefix=3, text=5, chunks=3)
 NARROW = replace(TEST.decoder, layers=1, kv_heads=1, head_width=4)
@@ -168,3 +168,23 @@ def test_nothing_is_compiled_once_it_serves(compiles: list[int]) -> None:
                 serving.release(ear)
         assert any(life.words for life in lives)
         assert sorted(compiles) == built
+
+
+def test_without_memory_for_a_copy_of_the_prefix_the_call_is_there_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clone = Tensor.clone
+
+    def full(self: Tensor, **how: Any) -> Tensor:
+        if self.dim() == 4:
+            raise torch.OutOfMemoryError("full")
+        return clone(self, **how)
+
+    serving = serve(SMALL)
+    first = serving.admit(PREFIX)
+    serving._decoder._prefixes.clear()
+    monkeypatch.setattr(Tensor, "clone", full)
+    second = serving.admit(PREFIX)
+    assert not serving._decoder._prefixes
+    keys = serving._decoder.memory.keys
+    assert torch.equal(keys[:, first.slot], keys[:, second.slot])
