@@ -392,4 +392,4 @@ def test_eight_bit_memory_decides_almost_the_same() -> None:
         serving = serve(NEVER, storage=storage)
         lives += listen(serving, [(serving.admit(PREFIX), 0, pcm)])
     assert lives[0].scores != lives[1].scores
-    assert lives[0].scores == pytest.approx(lives[1].scores, abs=0.15)
+    assert lives[0].scores == pytest.approx(lives[1].scores, abs=0.06)
