@@ -47,6 +47,7 @@ class Ear:
     text: Text | None = None
     unheard: deque[tuple[Tensor, bool]] = field(default_factory=deque)  # by the tier that speaks: features, responded?
     waking: int = 0  # how many of them it must hear before it speaks
+    pending: deque[tuple[int, Tensor, bool]] = field(default_factory=deque)  # the same, not yet come to: see serving.py
 
     @property
     def behind(self) -> bool:

@@ -52,7 +52,12 @@ class Side:
     decided_until: int  # the last Chunk that an earlier worker decided
     written_until_s: float  # the end of the last utterance
     saying: Saying | None = None
+    coming: deque[Saying] = field(default_factory=deque)  # decided, while words are still due to those before
     stopped: bool = False  # the response under way was cancelled before the Chunk that comes next
+
+    @property
+    def under_way(self) -> list[Saying]:
+        return [self.saying, *self.coming] if self.saying else []
 
 
 @dataclass(eq=False, slots=True)
@@ -106,8 +111,8 @@ class Interaction:
 
     def cancel(self, stream: Stream, response_id: str) -> None:
         for side in _call(stream).sides.values():
-            if (saying := side.saying) is not None and saying.id == response_id:
-                saying.stop = True
+            for saying in side.under_way:
+                saying.stop |= saying.id == response_id
 
     def close(self, stream: Stream) -> None:
         call = _call(stream)
@@ -159,6 +164,7 @@ class Interaction:
                     return
                 _, said = self._serving.hear([(side.ear, side.ear.due, torch.zeros(CHUNK_SAMPLES))])
                 self._write(said)
+                self._write_due(side)
 
     # --- a step -----------------------------------------------------------------------------------------------
 
@@ -195,7 +201,11 @@ class Interaction:
             name = f"{mode}-{side.participant_id}-{judged.index}"
             # A transcript that an earlier worker has not finished is written again; an answer is not said again.
             known = _end_s(judged.index) <= side.written_until_s if mode is Mode.TRANSCRIBE else before
-            side.saying = Saying(name, judged.index, round(score, 3), muted=known or name in call.opened_before)
+            saying = Saying(name, judged.index, round(score, 3), muted=known or name in call.opened_before)
+            if side.saying is None:
+                side.saying = saying
+            else:
+                side.coming.append(saying)
         if not before:
             call.emit(
                 Decided(
@@ -212,10 +222,10 @@ class Interaction:
     def _stop(self, side: Side) -> None:
         """End the response that policy does not want: after the words that are due, so that what the model remembers
         does not depend on the moment at which it was told."""
-        if side.saying is None or not side.saying.stop:
+        if not any(saying.stop for saying in side.under_way):
             return
         self._write_due(side)
-        if side.saying is not None:
+        if side.saying is not None and side.saying.stop:
             self._serving.cancel(side.ear)
             self._end(side, cancelled=True)
             side.stopped = True
@@ -284,7 +294,7 @@ class Interaction:
 
     def _end(self, side: Side, cancelled: bool) -> None:
         """No more is written of what was being said, if anything was. Without a word it was never announced."""
-        saying, side.saying = side.saying, None
+        saying, side.saying = side.saying, side.coming.popleft() if side.coming else None
         if saying is None or saying.muted or not saying.pieces:
             return
         call = side.call

@@ -9,7 +9,8 @@ Between two Chunks of an ear exactly `words_a_chunk` tokens of its response are 
 in idle time, or else by `hear` before the next Chunk. So what is written depends on the audio and on nothing else.
 
 A model of two tiers decides with its ear, and its decoder is woken only to speak: it then hears the Chunks that it has
-not heard yet, as many as it can remember.
+not heard yet, as many as it can remember. It works in `write` only and may be some Chunks behind the ear: what each
+Chunk means for it waits until all that was due before that Chunk is written. So the words are the same at any pace.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from model_worker.interaction.tier import Tier
 from model_worker.interaction.turns import Turns
 
 log = logging.getLogger(__name__)
+
+BEHIND = 8  # Chunks that the decoder of two tiers may be behind: then it works before more is heard
 
 
 class NoRoom(OffhookError):
@@ -64,6 +67,7 @@ class Serving:
         self._free = list(reversed(range(slots)))
         self._ears: dict[int, Ear] = {}  # by slot, in the order of admission
         self._lock = Turns()
+        self._woke = False  # the last piece of work was for ears that wake
 
     # --- admit, release -----------------------------------------------------------------------------------------
 
@@ -113,6 +117,7 @@ class Serving:
         """Stop what the ear is saying: it remembers the words up to here."""
         with self._lock:
             ear.text, ear.waking = None, 0
+            self._settle(ear)
 
     @property
     def free(self) -> int:
@@ -173,7 +178,7 @@ class Serving:
             taken = [item for item in batch if self._accept(*item)]
             judged: dict[Ear, Judged] = {}
             try:
-                said = self._catch_up([ear for ear, _, _ in taken])
+                said = self._catch_up([ear for ear, _, _ in taken], BEHIND if self._ear else 0)
                 for start in range(0, len(taken), self._perceive.largest):
                     part = taken[start : start + self._perceive.largest]
                     pcm = torch.stack([samples for _, _, samples in part])
@@ -223,7 +228,15 @@ class Serving:
         """Carry on where silence was decided, begin a response where not. Returns the responses that this cuts."""
         cut = []
         for (ear, index, _), own in zip(part, features, strict=True):
-            respond = judged[ear].respond
+            ear.pending.append((index, own, judged[ear].respond))
+            cut += self._settle(ear)
+        return cut
+
+    def _settle(self, ear: Ear) -> list[Said]:
+        """Come to the Chunks before which nothing is due any more."""
+        cut = []
+        while ear.pending and not ear.behind:
+            index, own, respond = ear.pending.popleft()
             if self._ear:
                 ear.unheard.append((own, respond))
             if respond:
@@ -256,18 +269,23 @@ class Serving:
         with self._lock:
             return self._catch_up([ear]) if self._ears.get(ear.slot) is ear else []
 
-    def _catch_up(self, ears: Sequence[Ear]) -> list[Said]:
-        """Write all that is due before the next Chunks of these ears."""
+    def _catch_up(self, ears: Sequence[Ear], allowed: int = 0) -> list[Said]:
+        """Write what is due before the next Chunks of these ears, until each has fewer than `allowed` to come to."""
         said = []
-        while behind := [ear for ear in ears if ear.behind]:
+        while behind := [ear for ear in ears if ear.behind and len(ear.pending) >= allowed]:
             said += self._work(behind)
         return said
 
     def _work(self, behind: Sequence[Ear]) -> list[Said]:
-        if waking := [ear for ear in behind if ear.waking]:
-            self._wake(waking[: self._perceive.largest])
+        """One pass for ears that wake, or a few tokens for those that write: in turn, the furthest behind first."""
+        behind = sorted(behind, key=lambda ear: -len(ear.pending))
+        waking = [ear for ear in behind if ear.waking][: self._perceive.largest]
+        writing = [ear for ear in behind if not ear.waking][: self._perceive.largest]
+        self._woke = bool(waking) and not (writing and self._woke)
+        if self._woke:
+            self._wake(waking)
             return []
-        return self._write(behind[: self._perceive.largest]) if behind else []
+        return self._write(writing) if writing else []
 
     def _wake(self, ears: Sequence[Ear]) -> None:
         """The tier that speaks hears the oldest Chunk that it has not heard, of each of these ears."""
@@ -284,7 +302,9 @@ class Serving:
         passes = min(self._passes, max(text.quota for _, text in calls))
         numbers = [(ear.slot, t.token, ear.voice.texts, t.chunk, t.said, t.quota) for ear, t in calls]
         chosen = self._decoder.write(numbers, passes).tolist()
-        said = [self._take(ear, text, row) for (ear, text), row in zip(calls, chosen, strict=True)]
+        said = []
+        for (ear, text), row in zip(calls, chosen, strict=True):
+            said += [self._take(ear, text, row), *self._settle(ear)]
         return [words for words in said if words.tokens or words.ended]
 
     def _take(self, ear: Ear, text: Text, chosen: Iterable[int]) -> Said:

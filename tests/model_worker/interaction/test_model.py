@@ -88,6 +88,8 @@ def test_the_same_audio_gives_the_same_events(config: InteractionConfig, mode: M
     """Whenever there is time to write, and whoever else is heard in the same batch."""
     timings: list[Callable[[int], int]] = [lambda _: 1000, lambda _: 0, lambda index: index * 7 % 3]
     runs = [listen(model(config), HEARD, mode, idle=timing) for timing in timings]
+    # The words of two tiers may come behind later decisions: when is not what is said.
+    runs = [[*of(Decided, run), *(e for e in run if not isinstance(e, Decided))] if config.ear else run for run in runs]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0]) > COUNT
 
@@ -102,7 +104,10 @@ def test_the_same_audio_gives_the_same_events(config: InteractionConfig, mode: M
             crowded.respond()
     for stream in calls.values():
         crowded.close(stream)
-    assert events["c1"] == runs[0]
+    heard = events["c1"]
+    if config.ear:
+        heard = [*of(Decided, heard), *(e for e in heard if not isinstance(e, Decided))]
+    assert heard == runs[0]
 
 
 def test_both_sides_of_an_assist_call_have_an_ear(served: Interaction) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_worker.interaction.config import InteractionConfig
-from model_worker.interaction.serving import Ear, NoRoom, Serving
+from model_worker.interaction.serving import BEHIND, Ear, NoRoom, Serving
 from model_worker.interaction.tier import PREFIXES, Tier
 from tests.model_worker.interaction.audio import in_chunks, sound
 from tests.model_worker.interaction.served import DEVICES, PREFIX, SMALL, TWO_TIERS, Heard, listen, serve, take
@@ -184,6 +184,50 @@ def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.Monk
             row.append(judged.score)
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert (ear.lost, ear.due) == (other.lost, other.due) == (1, len(pcm))
+
+
+def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hearing makes no pass of the decoder until that is too far behind; then no more than keeps it within bounds."""
+    pcm = in_chunks(sound(5, 30))
+    serving = serve(replace(TWO_TIERS, threshold=1.0))
+    ear = serving.admit(PREFIX)
+    passes: list[str] = []
+    wake, write = serving._wake, serving._write
+    monkeypatch.setattr(serving, "_wake", lambda ears: (passes.append("wake"), wake(ears))[1])
+    monkeypatch.setattr(serving, "_write", lambda ears: (passes.append("write"), write(ears))[1])
+    for index in range(10):
+        serving.hear([(ear, index, pcm[index])])
+    serving.config = replace(TWO_TIERS, threshold=0.0)
+    serving.hear([(ear, 10, pcm[10])])
+    assert ear.waking == TWO_TIERS.memory.chunks
+    for index in range(BEHIND):
+        serving.hear([(ear, 11 + index, pcm[11 + index])])
+    assert passes == []
+    serving.hear([(ear, 11 + BEHIND, pcm[11 + BEHIND])])
+    assert passes == ["wake"] * TWO_TIERS.memory.chunks + ["write"] * TWO_TIERS.words_a_chunk
+    assert len(ear.pending) == BEHIND
+
+
+def test_who_writes_does_not_wait_for_those_that_wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    pcm = in_chunks(sound(5, 8))
+    serving = serve(replace(TWO_TIERS, threshold=0.0))
+    ear, writer = serving.admit(PREFIX), serving.admit(PREFIX)
+    serving.hear([(writer, 0, pcm[0])])
+    serving.finish_due(writer)
+    serving.config = replace(TWO_TIERS, threshold=1.0)
+    for index in range(3):
+        serving.hear([(ear, index, pcm[index])])
+    serving.hear([(writer, 1, pcm[1])])
+    serving.config = replace(TWO_TIERS, threshold=0.0)
+    serving.hear([(ear, 3, pcm[3])])
+    assert (ear.waking, writer.waking) == (4, 0)
+    passes: list[str] = []
+    wake, write = serving._wake, serving._write
+    monkeypatch.setattr(serving, "_wake", lambda ears: (passes.append("wake"), wake(ears))[1])
+    monkeypatch.setattr(serving, "_write", lambda ears: (passes.append("write"), write(ears))[1])
+    for _ in range(4):
+        serving.write()
+    assert passes == ["wake", "write", "wake", "write"]
 
 
 @BOTH
