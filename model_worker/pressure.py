@@ -19,9 +19,9 @@ from calls.audio import CHUNK_S
 TIGHT_S = 0.2 * CHUNK_S  # before its deadline, or later: such a Decision is tight
 WINDOW_S = 10.0
 CALM_S = 5.0
-CLOSE_ABOVE = 0.05
-OPEN_BELOW = 0.01
-FEW = 5  # tight Decisions: fewer are a hiccup, however few there were in all
+CLOSE_ABOVE = 0.2
+OPEN_BELOW = 0.05
+FEW = 10  # tight Decisions: fewer are a hiccup, however few there were in all
 BUCKET_S = 0.5
 
 

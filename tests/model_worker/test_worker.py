@@ -51,13 +51,13 @@ async def test_takes_no_more_calls_than_it_has_room_for(bus: Bus) -> None:
 
 
 class Slow(EchoModel):
-    """A step takes as long as two Chunks, while it is slow."""
+    """A step takes longer than a Chunk, while it is slow."""
 
     def __init__(self) -> None:
         self.fast = threading.Event()
 
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
-        self.fast.wait(0.8)
+        self.fast.wait(0.5)
         super().step(batch)
 
 
@@ -66,20 +66,20 @@ async def test_a_worker_that_is_too_slow_claims_no_more_calls_and_goes_on_with_t
     async with working(bus, model=model) as worker:
         assign(bus, "c1")
         await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
-        send(bus, "c1", range(8))
-        await until(lambda e: len(chunks_decided(e)) >= 6, bus, call_stream("c1"))
+        send(bus, "c1", range(14))
+        await until(lambda e: len(chunks_decided(e)) >= 12, bus, call_stream("c1"))
         assert worker.room() == 0
         await asyncio.sleep(0.5)  # a claim that began when there was room has ended
         assign(bus, "lapsed")
         await bus.outbox.flush()
         assert await bus.leases.claim("rival", 1, 600_000)  # the rival is never heard of again
         assign(bus, "new")
-        await until(lambda e: len(chunks_decided(e)) == 8, bus, call_stream("c1"))
+        await until(lambda e: len(chunks_decided(e)) == 14, bus, call_stream("c1"))
         await asyncio.sleep(1.0)
         assert list(worker.calls) == ["c1"], "neither new work nor a lapsed lease"
         model.fast.set()
-        send(bus, "c1", range(8, 12))
-        await until(lambda e: len(chunks_decided(e)) == 12, bus, call_stream("c1"))
+        send(bus, "c1", range(14, 18))
+        await until(lambda e: len(chunks_decided(e)) == 18, bus, call_stream("c1"))
         for call_id in ("lapsed", "new"):  # it is calm again
             await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream(call_id))
 
