@@ -88,9 +88,7 @@ def read_tokenizer(directory: Path, config: InteractionConfig) -> Tokenizer:
     return tokenizer
 
 
-def _open(
-    form: str, directory: Path, find: Find | None
-) -> tuple[InteractionConfig, Sequence[tuple[Store, Translate]]]:
+def _open(form: str, directory: Path, find: Find | None) -> tuple[InteractionConfig, Sequence[tuple[Store, Translate]]]:
     if form == "native":
         config = native.read_config(directory)
         return config, native.sources(directory, config, find)
