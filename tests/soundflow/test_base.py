@@ -10,6 +10,7 @@ pytest.importorskip(
 )
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,15 @@ from model_worker.interaction.formats.gguf import Gguf, dequantised, halves, lla
 from model_worker.interaction.formats.weights import CheckpointError
 from model_worker.interaction.tower import Tower
 from soundflow.train.prepare import own_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on busy cores make small matrices ten times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pulled(name: str) -> Path:

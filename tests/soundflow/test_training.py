@@ -9,6 +9,7 @@ pytest.importorskip(
     "transformers", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test"
 )
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,15 @@ TWO_TIERS = replace(
     ear_memory=MemoryConfig(prefix=1, text=1, chunks=6),
 )
 STAGE = Stage("ear", EAR, OF_EAR, steps=40, crop=Crop(chunks=10), rate=3e-3, warm_up=5, batch=8)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on busy cores make small matrices ten times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def item(seed: int, chunks: int = 16) -> Item:
