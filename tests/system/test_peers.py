@@ -71,10 +71,10 @@ async def shown(system: System, call_id: str) -> dict[str, Any]:
 
 
 async def answered(system: System, call_id: str) -> None:
-    """Until an answer that is not the greeting was spoken to its end."""
+    """Until an answer that is not the greeting was heard, to its end or to where it was interrupted."""
     async with asyncio.timeout(60):
         async for event in system.client.events(call_id):
-            if event["type"] == "PlayoutEnded" and event["answer_id"] != "greeting":
+            if event["type"] == "PlayoutEnded" and event["answer_id"] != "greeting" and event["heard_text"]:
                 return
     raise AssertionError("the call ended without an answer")
 
