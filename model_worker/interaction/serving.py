@@ -211,7 +211,7 @@ class Serving:
         self._perception.reset(ear.slot)
 
     def _decide(self, part: Sequence[tuple[Ear, int, Tensor]], features: Tensor) -> dict[Ear, Judged]:
-        """Append the Chunks to the memory of the tier that decides. The one place where the host waits."""
+        """Append the Chunks to the memory of the tier that decides. The host waits here, and in `_write`."""
         tier = self._ear or self._decoder
         numbers = [(ear.slot, ear.judge.chunks, ear.judge.control) for ear, _, _ in part]
         scores = tier.hear(numbers, features).tolist()
