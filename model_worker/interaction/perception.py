@@ -7,11 +7,11 @@ from torch import Tensor
 
 from model_worker.interaction.config import CHUNK_FRAMES, InteractionConfig
 from model_worker.interaction.mel import QUIETEST, Mel, MelState
-from model_worker.interaction.tower import Tower
+from model_worker.interaction.tower import Tower, sinusoids
 
 
 class Perception:
-    """The tower with what each Stream carries from Chunk to Chunk: one row a Stream.
+    """The tower with what each Stream carries from Chunk to Chunk: one row a Stream. It has no weights before `load`.
 
     A Stream begins after silence: context that it has not heard yet is frames of digital silence. The whole window is
     scaled by the level of the newest Chunk. The scale is computed in float32, the tower in `dtype`.
@@ -26,14 +26,19 @@ class Perception:
     ) -> None:
         tower = config.tower
         self.dtype = dtype
-        self.tower = Tower(tower, config.decoder.width).to(device, dtype).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        with torch.device("meta"):  # random numbers that `load` would replace are neither made nor kept
+            self.tower = Tower(tower, config.decoder.width).eval().requires_grad_(False)
         self._mel = Mel(tower.mels, tower.level, device)
         self.state = MelState.fresh(slots, device)
         self._context = torch.full((slots, tower.mels, tower.context * CHUNK_FRAMES), QUIETEST, device=device)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Take a tower's weights. Raises RuntimeError if they are not this tower's."""
-        self.tower.load_state_dict(weights)
+        """Take a tower's weights, without a copy of those that are on the device in its type already. Raises RuntimeError
+        if they are not this tower's."""
+        here = {name: weight.to(self.device, self.dtype) for name, weight in weights.items()}
+        self.tower.load_state_dict(here, assign=True)
+        self.tower.positions = sinusoids(*self.tower.positions.shape).to(self.device, self.dtype)
 
     @torch.inference_mode()
     def hear(self, rows: Tensor, pcm: Tensor) -> Tensor:

@@ -128,3 +128,16 @@ def test_bfloat16_is_close() -> None:
         a, b = exact.hear(ROW, chunk[None]), coarse.hear(ROW, chunk[None])
         assert b.dtype == torch.bfloat16
         assert (a - b.float()).abs().mean() < 0.05 * a.abs().mean()
+
+
+def test_a_tower_takes_its_weights_without_a_copy_and_makes_none_before() -> None:
+    made = RandomWeights(TAPPED, seed=5, dtype=torch.float32).all()
+    weights = {name.removeprefix("tower."): tensor for name, tensor in made if name.startswith("tower.")}
+    drawn = torch.get_rng_state()
+    ears = Perception(TAPPED, 1)
+    assert all(tensor.is_meta for tensor in ears.tower.state_dict().values())
+    ears.load(weights)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    kept = ears.tower.state_dict()
+    assert {name: tensor.data_ptr() for name, tensor in kept.items()} == {n: w.data_ptr() for n, w in weights.items()}
+    assert not any(parameter.requires_grad for parameter in ears.tower.parameters())
