@@ -34,8 +34,10 @@ class Perception:
         self._context = torch.full((slots, tower.mels, tower.context * CHUNK_FRAMES), QUIETEST, device=device)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Take a tower's weights, without a copy of those that are on the device in its type already. Raises RuntimeError
-        if they are not this tower's."""
+        """Take a tower's weights, without a copy of those that are on the device in its type already.
+
+        Raises RuntimeError if they are not this tower's.
+        """
         here = {name: weight.to(self.device, self.dtype) for name, weight in weights.items()}
         self.tower.load_state_dict(here, assign=True)
         self.tower.positions = sinusoids(*self.tower.positions.shape).to(self.device, self.dtype)
