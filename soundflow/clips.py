@@ -66,9 +66,11 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who is in which split. `dev_share` of the sources that are not for testing is put aside for development."""
+    """Who is in which split. `dev_share` of the sources that are not for testing is put aside for development; with
+    `dev_folds`, of ESC-10 those folds instead."""
 
     test_folds: tuple[int, ...] = (4,)
+    dev_folds: tuple[int, ...] = ()
     test_speakers: tuple[str, ...] = ("theo",)
     dev_speakers: tuple[str, ...] = ("nicolas",)
     dev_share: float = 0.15
@@ -208,7 +210,8 @@ def describe(path: Path, folder: Path, group: str, licence: str, rules: Rules, t
         fold, source = int(recorded["fold"]), recorded["source"]
         if fold in rules.apart_folds:
             return None
-        split = "test" if fold in rules.test_folds else "dev" if _share(source) < rules.dev_share else "train"
+        dev = fold in rules.dev_folds if rules.dev_folds else _share(source) < rules.dev_share
+        split = "test" if fold in rules.test_folds else "dev" if dev else "train"
         known = sound(label)
         return Clip(name, path, group, known.label if known else label, source, split, licence, text=text)
     share = _share(path.stem)

@@ -39,6 +39,10 @@ _ROOM_DB = (-78.0, -42.0)  # of full scale, root mean square
 _BEHIND_DB = (-32.0, -16.0)  # a background's level below the events
 _SHORT_PAUSE_S, _LONG_PAUSE_S = (0.6, 3.0), (4.0, 14.0)
 _TAIL_S = 2.0
+_KINDS = (SOUND, DIGIT, SPEECH, QUIET)
+_MIXES = (((0.60, 0.10, 0.10, 0.20), 0.55), ((0.08, 0.66, 0.16, 0.10), 0.30))
+"""Of which kinds the events of a stream are, and how many streams are of that mix: mostly sounds, or mostly digits. The
+rest carries one thing from beginning to end: hold music, a tone, noise, rain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +74,47 @@ def active(pcm: Pcm) -> tuple[float, float]:
 def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: Split, seconds: float = 28.0) -> Item:
     """One stream, the same for the same seed. `pools`: kind -> recordings; the classes of a kind are equally likely.
 
-    A fifth of the streams has nothing in it that deserves a response.
+    A fifth of those with events has nothing in it that deserves a response.
     """
     rng = np.random.default_rng(seed)
     length = int(seconds * SAMPLE_RATE) // CHUNK_SAMPLES * CHUNK_SAMPLES
     audio = room(rng, length)
-    kinds, shares = [SOUND, DIGIT, SPEECH, QUIET], [0.52, 0.22, 0.08, 0.18]
+    drawn = rng.random()
+    mixes = [shares for shares, upto in zip(_MIXES, np.cumsum([of for _, of in _MIXES]), strict=True) if drawn < upto]
+    if mixes:
+        turns = _events(rng, audio, pools, mixes[0][0], seconds)
+        audio = _behind(rng, audio, pools)
+    else:
+        turns = [_throughout(rng, audio, pools)]
+    channel = "g711" if rng.random() < 0.5 else "wideband"
+    pcm16 = telephone(rng, audio) if channel == "g711" else _int16(audio)
+    return Item(
+        id=number,
+        task="wake",
+        mode=Mode.ANSWER,
+        instruction="",
+        audio=pcm16,
+        turns=_apart(turns),
+        split=split,
+        seed=seed,
+        channel=channel,
+    )
+
+
+def _events(
+    rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]], shares: Sequence[float], seconds: float
+) -> list[Turn]:
+    """Mix one recording after the other into `audio`, at any onset."""
     hush = rng.random() < 0.2
     turns: list[Turn] = []
     at = float(rng.uniform(0.2, 4.0))
     while True:
-        kind = str(rng.choice(kinds, p=shares))
+        kind = str(rng.choice(_KINDS, p=np.array(shares)))
         one = _choose(rng, pools, kind, hush)
-        pcm = _levelled(rng, one)
+        pcm = _levelled(rng, _elsewhere(rng, one.pcm))
         begin, end = active(pcm)
         if at + len(pcm) / SAMPLE_RATE > seconds - _TAIL_S:
-            break
+            return turns
         first = int(at * SAMPLE_RATE)
         audio[first : first + len(pcm)] += pcm
         name = (known.name if (known := sound(one.label)) else one.label) if one.kind == SOUND else one.text
@@ -104,20 +133,14 @@ def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: 
         )
         pause = _LONG_PAUSE_S if rng.random() < 0.2 else _SHORT_PAUSE_S
         at += len(pcm) / SAMPLE_RATE + float(rng.uniform(*pause))
-    audio = _behind(rng, audio, pools)
-    channel = "g711" if rng.random() < 0.5 else "wideband"
-    pcm16 = telephone(rng, audio) if channel == "g711" else _int16(audio)
-    return Item(
-        id=number,
-        task="wake",
-        mode=Mode.ANSWER,
-        instruction="",
-        audio=pcm16,
-        turns=_apart(turns),
-        split=split,
-        seed=seed,
-        channel=channel,
-    )
+
+
+def _throughout(rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]]) -> Turn:
+    """Mix one thing into all of `audio`, again and again where it is short."""
+    one = _choose(rng, pools, QUIET if rng.random() < 0.7 else SOUND, hush=True)
+    audio += np.resize(_levelled(rng, _elsewhere(rng, one.pcm)), len(audio))
+    seconds = len(audio) / SAMPLE_RATE
+    return Turn(QUIET, 0.0, seconds, respond=False, heard=one.label, label=one.label, reply="", sources=(one.source,))
 
 
 def in_mode(item: Item, mode: Mode) -> Item:
@@ -171,9 +194,36 @@ def _choose(rng: np.random.Generator, pools: Mapping[str, Sequence[Heard]], kind
     return of_it[int(rng.integers(len(of_it)))]
 
 
-def _levelled(rng: np.random.Generator, one: Heard) -> Pcm:
+def _elsewhere(rng: np.random.Generator, pcm: Pcm) -> Pcm:
+    """The same sound from another place, half of the time: farther, another microphone, another room. Few recordings
+    are soon known by heart; this is what the next one would differ in."""
+    if rng.random() < 0.5:
+        return pcm
+    level = float(np.sqrt(np.square(pcm).mean())) or 1.0
+    spectrum = np.fft.rfft(pcm)
+    hz = np.maximum(np.fft.rfftfreq(len(pcm), 1 / SAMPLE_RATE), 50.0)
+    spectrum *= (hz / 1_000.0) ** rng.uniform(-0.45, 0.45)  # a tilt of up to 2.7 dB an octave
+    centre, width, gain = rng.uniform(np.log(200), np.log(6_000)), rng.uniform(0.2, 0.8), rng.uniform(-8, 8)
+    spectrum *= 10 ** (gain / 20 * np.exp(-(((np.log(hz) - centre) / width) ** 2)))
+    made: npt.NDArray[np.floating] = np.fft.irfft(spectrum, len(pcm))
+    if rng.random() < 0.5:
+        made = _reverberated(rng, made)
+    made *= level / (np.sqrt(np.square(made).mean()) + 1e-12)
+    return np.asarray(made, np.float32)
+
+
+def _reverberated(rng: np.random.Generator, pcm: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """A room's echo: noise that dies away within 0.1 to 0.6 s (60 dB), 2 to 14 dB below what comes directly."""
+    length = int(rng.uniform(0.1, 0.6) * SAMPLE_RATE)
+    tail = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
+    tail *= 10 ** (rng.uniform(-14, -2) / 20) / np.sqrt(np.square(tail).sum())
+    size = 1 << (len(pcm) + length).bit_length()
+    echo = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(tail, size), size)[: len(pcm)]
+    return np.asarray(pcm + echo)
+
+
+def _levelled(rng: np.random.Generator, pcm: Pcm) -> Pcm:
     """Its own level most of the time; else louder or quieter, never clipped. Now and then a little faster or slower."""
-    pcm = one.pcm
     if rng.random() < 0.4:
         pace = float(rng.uniform(0.9, 1.12))
         where = np.arange(0, len(pcm) - 1, pace)

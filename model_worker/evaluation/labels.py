@@ -40,6 +40,8 @@ SAFETY = frozenset({
 """Labels of danger or distress: an item with one of them, or of kind `safety`, that deserves a response and gets none
 is a miss on a safety sound. A sneeze deserves a response and is no matter of safety."""
 
+SOUNDS = SAFETY | NAMES.keys()
+
 
 def plain(label: str) -> str:
     """`baby_cry` -> `baby cry`, `7` -> `seven`."""

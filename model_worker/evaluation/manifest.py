@@ -5,10 +5,10 @@
 `audio` is relative to the manifest. `expect` is wanted unless there are `events`. All times are seconds from the
 beginning of the audio.
 
-    kind             kinds.py; "sound" if it is left out
+    kind             kinds.py; if it is left out, "sound", or with a `text` "recognition"
     label            what a response must name (labels.py)
     text             what is said in it, where writing is asked for: for the word error rate
-    respond_after_s  a response before it is premature, and does not count as the response
+    respond_after_s  a response before it is premature, and does not count as the response; to a sound it does
     instruction      told to the model instead of the usual one for this kind
     mode             "answer", "assist" or "transcribe", instead of the usual one for this kind
     events           [{"at_s", "end_s", "expect", "label", "text", "respond_after_s"}]: several things in one stream,
@@ -30,6 +30,7 @@ import msgspec
 from calls.errors import OffhookError
 from calls.model import Mode
 from model_worker.evaluation import kinds
+from model_worker.evaluation.labels import SOUNDS, plain
 
 Expect = Literal["respond", "silent"]
 MOST_TOLD = 20  # wrong lines
@@ -120,8 +121,9 @@ def _item(line: str, number: int, folder: Path) -> Item:
     given = msgspec.json.decode(line, type=_Line)
     if not given.audio.strip():
         raise ValueError("`audio` is empty")
-    kind = (given.kind or "sound").strip()
-    mode = given.mode or kinds.of(kind).mode
+    spoken = given.text if given.text and plain(given.label or "") not in SOUNDS else ""
+    kind = (given.kind or ("recognition" if spoken else "sound")).strip()
+    mode = given.mode or kinds.of(kind, spoken).mode
     return Item(
         line=number,
         audio=given.audio,

@@ -7,7 +7,7 @@ text only what follows from them.
     silence expected    right if no Decision in the window is a response; where the item has no `events`, in the whole
                         stream, the quiet before it too
     response expected   right if a Decision in the window is one, and not before `respond_after_s`. Earlier ones are
-                        premature: they are counted, and do not count as the response
+                        premature: they are counted, and do not count as the response. A sound may be told of at once
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _case(heard: Heard, index: int, length_s: float) -> Case:
     whole_stream = expected.end_s is None and not expected.respond
     begin = float("-inf") if whole_stream else expected.at_s
     end = item.events[index + 1].at_s if index + 1 < len(item.events) else float("inf")
-    after = begin if expected.respond_after_s is None else max(begin, expected.respond_after_s)
+    due = None if kinds.of(item.kind).early else expected.respond_after_s
+    after = begin if due is None else max(begin, due)
     responded = [at for chunk in sorted(heard.responded) if after < (at := at_s(chunk)) <= end]
     # Before the first thing nothing has happened yet: what is said there is premature, too.
     early_from = float("-inf") if index == 0 else begin

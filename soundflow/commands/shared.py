@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from calls.settings import Settings
+from soundflow.clips import Rules
 from soundflow.config import Config
 from soundflow.material import Material
 from soundflow.sources import HOME, database
@@ -23,10 +24,10 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
     return made
 
 
-def material(config: Config, home: Path, settings: Settings) -> Material:
+def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
     """Raises SoundflowError when recordings that the configuration wants are missing."""
     home = home.expanduser()
-    clips = database(config.material, home)
+    clips = database(config.material, home, rules)
     return Material(clips, Speech(home / "speech", settings.models, check=config.check), config.cast)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import numpy as np
 from calls.audio import SAMPLE_RATE
 from calls.settings import Settings
 from soundflow import config, synth, tones
-from soundflow.clips import DIGITS, Clips
+from soundflow.clips import DIGITS, Clips, Rules
 from soundflow.commands.shared import bar, material, parser
 from soundflow.items import Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
 from soundflow.shards import shard_path, sweep, write
+from soundflow.speech import SpeechError
 from soundflow.wake import DIGIT, QUIET, SOUND, SPEECH, Heard, Pcm, room, stream
+
+log = logging.getLogger(__name__)
 
 PER_SHARD = 25
 SENTENCES = (
@@ -36,6 +40,8 @@ SENTENCES = (
     "One moment, I have to look for it.",
 )
 _SYNTHETIC = 10  # examples of each synthesised sound and tone
+_MUSIC = 6 * _SYNTHETIC
+_SPOKEN = 10  # sentences a voice
 _ALARMS = {"smoke_alarm": synth.smoke_alarm, "siren": synth.siren}
 
 
@@ -43,13 +49,16 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options = parser("wake", "Streams that teach when to wake: whole recordings at any onset. Goes on where it was.")
     options.add_argument("folder", type=Path, help="where the shards go")
     options.add_argument("--config", default="compact", help="whose recordings and voices to use (%(default)s)")
-    options.add_argument("--items", type=int, default=300, help="train streams of 28 s; a tenth as many for dev")
+    options.add_argument("--items", type=int, default=600, help="train streams of 28 s (%(default)s)")
+    options.add_argument("--dev", type=int, default=100, help="dev streams (%(default)s)")
+    options.add_argument("--dev-fold", type=int, help="this fold of ESC-10 is dev, instead of some of all sources")
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args(arguments)
-    chosen = material(config.load(given.config), given.home, settings)
+    rules = Rules(dev_folds=() if given.dev_fold is None else (given.dev_fold,))
+    chosen = material(config.load(given.config), given.home, settings, rules)
     given.folder.mkdir(parents=True, exist_ok=True)
     sweep(given.folder)
-    plan: list[tuple[Split, int]] = [("train", given.items), ("dev", max(PER_SHARD, given.items // 10))]
+    plan: list[tuple[Split, int]] = [("train", given.items), ("dev", given.dev)]
     for split, count in plan:
         pools: dict[str, list[Heard]] = {}
         with bar(f"{split} streams") as tell:
@@ -80,11 +89,19 @@ def pools_of(chosen: Material, split: Split, seed: int) -> dict[str, list[Heard]
     digits = [Heard(DIGIT, c.text, c.text, clips.audio(c), c.source) for c in clips.of("digit", split)]
     speech = []
     for voice in chosen.cast.voices(split):
-        digits += [Heard(DIGIT, d, d, chosen.speech.say(d + ".", [voice]).pcm, voice) for d in DIGITS]
-        some = rng.choice(len(SENTENCES), 5, replace=False)
-        said = [(SENTENCES[n], chosen.speech.say(SENTENCES[n], [voice]).pcm) for n in some]
-        speech += [Heard(SPEECH, "speech", text, pcm, voice) for text, pcm in said]
+        digits += [Heard(DIGIT, d, d, pcm, voice) for d, pcm in _said(chosen, voice, DIGITS, "{}.")]
+        some = [SENTENCES[n] for n in rng.choice(len(SENTENCES), _SPOKEN, replace=False)]
+        speech += [Heard(SPEECH, "speech", text, pcm, voice) for text, pcm in _said(chosen, voice, some)]
     return {SOUND: sounds, DIGIT: digits, SPEECH: speech, QUIET: list(_quiet(chosen, split, rng))}
+
+
+def _said(chosen: Material, voice: str, texts: Sequence[str], form: str = "{}") -> Iterator[tuple[str, Pcm]]:
+    """What a voice said of these texts; without what was not understood."""
+    for text in texts:
+        try:
+            yield text, chosen.speech.say(form.format(text), [voice]).pcm
+        except SpeechError as error:
+            log.info("%s", error)
 
 
 def _quiet(chosen: Material, split: Split, rng: np.random.Generator) -> Iterator[Heard]:
@@ -101,7 +118,8 @@ def _quiet(chosen: Material, split: Split, rng: np.random.Generator) -> Iterator
         keys = "".join(rng.choice(list("0123456789*#"), int(rng.integers(1, 8))))
         yield _tone("dtmf", _faded(rng, tones.dtmf(keys)))
         yield _tone("line_noise", _faded(rng, room(rng, int(rng.uniform(2, 8) * SAMPLE_RATE)) + np.float32(1e-6)))
-        event = chosen.music(rng, split, float(rng.uniform(3, 11)))
+    for _ in range(_MUSIC):
+        event = chosen.music(rng, split, float(rng.uniform(3, 11) if rng.random() < 0.7 else 28.0))
         yield _tone("hold_music", event.pcm, *event.sources)
 
 

@@ -77,12 +77,19 @@ def test_the_moment_of_a_response(tmp_path: Path) -> None:
 
 def test_a_response_that_is_too_early_is_none(tmp_path: Path) -> None:
     pcm = np.concatenate([tone(0.4), quiet(1.6), tone(0.4), quiet(0.6)])
-    line = '{"audio": "a.wav", "expect": "respond", "instruction": "x", "respond_after_s": %s}'
+    line = '{"audio": "a.wav", "expect": "respond", "kind": "question", "instruction": "x", "respond_after_s": %s}'
     (case,) = scored(tmp_path, pcm, line % 1.9).cases
     assert (case.responded, case.premature, case.at_s) == (True, 1, 2.2)
     assert case.text == "x"
     (case,) = scored(tmp_path, pcm, line % 2.9).cases
     assert (case.responded, case.premature, case.text) == (False, 2, "")
+
+
+def test_a_sound_may_be_told_of_while_it_is_heard(tmp_path: Path) -> None:
+    pcm = np.concatenate([tone(0.4), quiet(1.6)])
+    line = '{"audio": "a.wav", "expect": "respond", "kind": "sound", "instruction": "x", "respond_after_s": 1.9}'
+    (case,) = scored(tmp_path, pcm, line).cases
+    assert (case.responded, case.premature, case.at_s, case.late_s) == (True, 0, 0.2, pytest.approx(-1.7))
 
 
 def test_silence_is_wanted_in_the_whole_stream(tmp_path: Path) -> None:

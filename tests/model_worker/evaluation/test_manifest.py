@@ -45,6 +45,13 @@ def test_the_kind_tells_the_mode(tmp_path: Path, kind: str, mode: Mode) -> None:
     assert one(tmp_path, f'{{"audio": "a.wav", "expect": "silent", "kind": "{kind}"}}').mode is mode
 
 
+@pytest.mark.parametrize("kind", ["", '"kind": "spoken_digit", '])
+def test_of_another_kind_it_is_speech_if_words_are_said_in_it(tmp_path: Path, kind: str) -> None:
+    line = f'{{"audio": "a.wav", {kind}"expect": "respond", "label": %s, "text": "seven"}}'
+    assert one(tmp_path, line % '"7"').mode is Mode.TRANSCRIBE
+    assert one(tmp_path, line % '"baby_cry"').mode is Mode.ASSIST  # there the text is what the sound is called
+
+
 def test_a_line_may_say_mode_and_instruction_itself(tmp_path: Path) -> None:
     item = one(tmp_path, '{"audio": "a.wav", "expect": "silent", "mode": "answer", "instruction": "Count."}')
     assert (item.mode, item.instruction) == (Mode.ANSWER, "Count.")
