@@ -33,7 +33,7 @@ def old_and_young(
 
     Every Chunk of the old one's life is a real pass through tower and decoder. Both respond in the same Chunks.
     """
-    old, young = (serving.admit(instruction(serving.config)) for _ in range(2))
+    old, young = (serving.open(instruction(serving.config)) for _ in range(2))
     serving.plan = lambda ear, index: index % TALKS == TALKS - 1
     began, before = time.perf_counter(), memory_mb(device)
     for minute in range(minutes):

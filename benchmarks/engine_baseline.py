@@ -92,7 +92,7 @@ class PublicServer:
         self.everything = Everything(checkpoint)
         self.serving._perceive = cast(Padded, self.everything)
         self.prefix = instruction(config)
-        self.ear = self.serving.admit(self.prefix)
+        self.ear = self.serving.open(self.prefix)
         self.positions = len(self.prefix)
         self.refused = self.dropped = 0
 
@@ -114,7 +114,7 @@ class PublicServer:
 
     def _drop(self) -> None:
         self.serving.release(self.ear)
-        self.ear = self.serving.admit(self.prefix)
+        self.ear = self.serving.open(self.prefix)
         self.positions = len(self.prefix)
         self.dropped += 1
 
@@ -163,7 +163,7 @@ def compare(
 ) -> Iterator[dict[str, Any]]:
     """A Chunk at different ages of one call: ours and theirs, in turns. Ours has heard every Chunk before it."""
     serving.plan = public.serving.plan = lambda ear, index: False
-    ear = serving.admit(public.prefix)
+    ear = serving.open(public.prefix)
     for age in ages_s:
         chunks = round(age / CHUNK_S)
         for index in range(ear.due or 0, chunks):

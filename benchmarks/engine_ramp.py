@@ -87,7 +87,7 @@ def measure(
     """
     cycle = max(SPEAKS, round(SPEAKS / speaking)) if speaking else 0
     prefix = instruction(serving.config)
-    ears = [serving.admit(prefix) for _ in range(calls)]
+    ears = [serving.open(prefix) for _ in range(calls)]
     first = {ear: SPREAD * number % cycle for number, ear in enumerate(ears)} if cycle else {}
     serving.plan = lambda ear, index: bool(first) and index % cycle == first[ear]
     warm_up = cycle or SPEAKS
@@ -152,7 +152,7 @@ def _chunk(ears: Sequence[Ear], audio: Tensor, number: int) -> tuple[Ear, int, T
 
 def warm_up(serving: Rehearsed, audio: Tensor) -> None:
     """One short call: libraries set themselves up in the first passes."""
-    ear = serving.admit(instruction(serving.config))
+    ear = serving.open(instruction(serving.config))
     serving.plan = lambda ear, index: index == 1
     for index in range(2 * SPEAKS):
         serving.hear([(ear, index, audio[index % len(audio)])])

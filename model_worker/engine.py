@@ -12,7 +12,7 @@ The model (model_worker/stream.py) perceives and decides; the engine decides *wh
 that came after its deadline is marked late and counted, a Chunk that the model failed to decide is decided `silent`
 and logged. A model that fails at everything ends the thread, and with it the worker: its calls go to another, which
 hears again what was not decided. Whatever a model says beside its Decisions goes out at once, from whichever thread it
-is said.
+is said. What the Audio Interaction Model does in a step is the second file to read: interaction/serving.py.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Interaction:
         prefix = self._prefix(instruction)
         try:
             for participant in _heard(instruction):
-                self._admit(call, participant.id, prefix, past)
+                self._open_side(call, participant.id, prefix, past)
         except BaseException:
             self._release(call)
             raise
@@ -134,8 +134,8 @@ class Interaction:
         config = self._serving.config
         return prefix_of(instruction, self._tokenizer, config.tokens, config.memory.prefix)
 
-    def _admit(self, call: CallStream, participant_id: str, prefix: Sequence[int], past: Past) -> None:
-        ear = self._serving.admit(prefix, call.mode.value, self._said_before(call, participant_id, past))
+    def _open_side(self, call: CallStream, participant_id: str, prefix: Sequence[int], past: Past) -> None:
+        ear = self._serving.open(prefix, call.mode.value, self._said_before(call, participant_id, past))
         mine = (u.end_s for u in past.utterances if u.participant_id == participant_id)
         side = Side(call, participant_id, ear, dict(past.decided).get(participant_id, -1), max(mine, default=0.0))
         call.sides[participant_id] = self._sides[ear] = side

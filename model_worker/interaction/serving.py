@@ -1,6 +1,6 @@
 """Streams in slots: who has heard what, who speaks, and what is done next.
 
-    admit    a slot for an ear (one participant of one call), its Instruction computed or copied
+    open     a slot for an ear (one participant of one call), its Instruction computed or copied
     hear     perceive -> decide for a batch of Chunks; a Chunk that is responded to begins a response
     write    a few tokens for every ear that speaks, in what is left of the time
     release  the slot is wiped
@@ -65,13 +65,13 @@ class Serving:
         self._ear = ear
         self._passes = passes
         self._free = list(reversed(range(slots)))
-        self._ears: dict[int, Ear] = {}  # by slot, in the order of admission
+        self._ears: dict[int, Ear] = {}  # by slot, in the order in which they were opened
         self._lock = Turns()
         self._woke = False  # the last piece of work was for ears that wake
 
-    # --- admit, release -----------------------------------------------------------------------------------------
+    # --- open, release ------------------------------------------------------------------------------------------
 
-    def admit(self, prefix: Sequence[int], mode: str = "answer", said: Sequence[Sequence[int]] = ()) -> Ear:
+    def open(self, prefix: Sequence[int], mode: str = "answer", said: Sequence[Sequence[int]] = ()) -> Ear:
         """A slot for one participant's ear.
 
         `prefix` are the tokens of the Instruction with their markers, `mode` ("transcribe", "assist" or "answer") is
@@ -85,7 +85,7 @@ class Serving:
                 raise NoRoom(f"all {self.slots} slots are taken: start another worker, or give this one more slots.")
             slot = self._free.pop()
         try:
-            ear = self._open(slot, prefix, mode, self._newest(said))
+            ear = self._fill(slot, prefix, mode, self._newest(said))
         except BaseException as error:
             with self._lock:
                 self._empty(slot)
@@ -124,7 +124,7 @@ class Serving:
         """Slots that are not taken."""
         return len(self._free)
 
-    def _open(self, slot: int, prefix: Sequence[int], mode: str, said: Sequence[Sequence[int]]) -> Ear:
+    def _fill(self, slot: int, prefix: Sequence[int], mode: str, said: Sequence[Sequence[int]]) -> Ear:
         for _ in self._in_turns(self._decoder.opening(slot, prefix, said)):
             pass
         voice = Track(chunks=len(said), texts=sum(map(len, said)))

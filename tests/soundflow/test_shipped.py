@@ -61,7 +61,7 @@ def test_it_wakes_for_an_alarm_and_not_for_quiet() -> None:
     tokens = serving.config.tokens
     decided = []
     for pcm in (quiet, alarm):
-        ear = serving.admit([tokens.online, tokens.text_end], "assist")
+        ear = serving.open([tokens.online, tokens.text_end], "assist")
         chunks = torch.from_numpy(pcm).split(CHUNK_SAMPLES)
         judged = [serving.hear([(ear, index, chunk)])[0][0] for index, chunk in enumerate(chunks)]
         decided.append([index for index, one in enumerate(judged) if one is not None and one.respond])

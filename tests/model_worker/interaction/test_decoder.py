@@ -43,7 +43,7 @@ def transformers_model(config: DecoderConfig, weights: dict[str, Tensor]) -> Qwe
 def test_the_tokens_of_transformers(config: InteractionConfig, device: str) -> None:
     pcm, tokens = sound(1, 16), config.tokens
     serving = serve(config, device=device)
-    [heard] = listen(serving, [(serving.admit(PREFIX), 0, in_chunks(pcm))])
+    [heard] = listen(serving, [(serving.open(PREFIX), 0, in_chunks(pcm))])
     assert 3 <= len(heard.responded) <= 13
     assert not heard.cut
 

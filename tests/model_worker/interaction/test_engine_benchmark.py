@@ -49,7 +49,7 @@ def test_it_runs(tmp_path: Path) -> None:
 def test_a_response_that_is_planned_is_written_as_any_other() -> None:
     config = sized(TEST, None)
     serving = rehearse(random_checkpoint("test", 1, CPU, torch.float32), config, 2, None, 32)
-    ears = [serving.admit(instruction(config)) for _ in range(2)]
+    ears = [serving.open(instruction(config)) for _ in range(2)]
     serving.plan = lambda ear, index: ear is ears[0] and index == 1
     words, responded = 0, []
     for index in range(2 + SPEAKS):

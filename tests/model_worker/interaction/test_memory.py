@@ -162,7 +162,7 @@ def test_nothing_is_compiled_once_it_serves(compiles: list[int]) -> None:
         assert sorted(compiles) == built
         lives = []
         for calls in (1, 4, 9):
-            ears = [serving.admit(PREFIX[: 2 + n], said=[[5, 6]]) for n in range(calls)]
+            ears = [serving.open(PREFIX[: 2 + n], said=[[5, 6]]) for n in range(calls)]
             lives += listen(serving, [(ear, n, in_chunks(sound(n, 4))) for n, ear in enumerate(ears)])
             for ear in ears:
                 serving.release(ear)
@@ -181,10 +181,10 @@ def test_without_memory_for_a_copy_of_the_prefix_the_call_is_there_all_the_same(
         return clone(self, **how)
 
     serving = serve(SMALL)
-    first = serving.admit(PREFIX)
+    first = serving.open(PREFIX)
     serving._decoder._prefixes.clear()
     monkeypatch.setattr(Tensor, "clone", full)
-    second = serving.admit(PREFIX)
+    second = serving.open(PREFIX)
     assert not serving._decoder._prefixes
     keys = serving._decoder.memory.keys
     assert torch.equal(keys[:, first.slot], keys[:, second.slot])

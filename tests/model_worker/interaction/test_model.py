@@ -250,14 +250,14 @@ def test_another_worker_goes_on_without_saying_anything_twice() -> None:
 
 def test_what_was_said_before_is_remembered_after_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
     served = model()
-    admitted: list[list[list[int]]] = []
-    admit = served._serving.admit
+    opened: list[list[list[int]]] = []
+    open_ear = served._serving.open
 
     def noting(prefix: list[int], mode: str, said: list[list[int]]) -> Ear:
-        admitted.append(said)
-        return admit(prefix, mode, said)
+        opened.append(said)
+        return open_ear(prefix, mode, said)
 
-    monkeypatch.setattr(served._serving, "admit", noting)
+    monkeypatch.setattr(served._serving, "open", noting)
     past = Past(
         answers=(
             Answer("greeting", 0.0, "Hello.", "Hello.", interrupted=False, response_ms=None),
@@ -266,7 +266,7 @@ def test_what_was_said_before_is_remembered_after_a_takeover(monkeypatch: pytest
         responses=("answer-caller-3",),
     )
     served.close(served.open("c1", told(), lambda event: None, past))
-    [[said]] = admitted  # not the greeting, which are not the model's words
+    [[said]] = opened  # not the greeting, which are not the model's words
     assert said[0] == SLOW.tokens.normal
     assert checkpoint(SLOW).tokenizer.decode(said[1:]) == "We open"
 

@@ -47,7 +47,7 @@ def test_as_defined(name: str, device: str) -> None:
     config = CONFIGS[name]
     pcm = sound(1, 30)
     serving = serve(config, slots=2, device=device)
-    [heard] = listen(serving, [(serving.admit(PREFIX), 0, in_chunks(pcm))])
+    [heard] = listen(serving, [(serving.open(PREFIX), 0, in_chunks(pcm))])
     expected = slowly(config, pcm)
     assert heard.scores == pytest.approx(expected.scores, abs=1e-3)
     assert heard.choices() == expected.choices()
@@ -68,10 +68,10 @@ def test_thirty_two_calls_say_what_each_says_alone(
     sounds = [in_chunks(sound(seed, 6 + seed % 5)) for seed in range(32)]
     together = serve(config, slots=32, device=device, sizes=sizes)
     together._passes = 3 if sizes else 1  # so that some answers end in mid-batch
-    lives = listen(together, [(together.admit(PREFIX), seed % 9, chunks) for seed, chunks in enumerate(sounds)])
+    lives = listen(together, [(together.open(PREFIX), seed % 9, chunks) for seed, chunks in enumerate(sounds)])
     alone = serve(config, slots=1, device=device)
     for chunks, life in zip(sounds, lives, strict=True):
-        ear = alone.admit(PREFIX)
+        ear = alone.open(PREFIX)
         [own] = listen(alone, [(ear, 0, chunks)])
         alone.release(ear)
         assert life.scores == pytest.approx(own.scores, abs=1e-3)
@@ -87,7 +87,7 @@ def test_what_is_said_does_not_depend_on_the_time_there_is(config: InteractionCo
     for idle in (0, 1, 100):
         serving = serve(config)
         serving._passes = passes
-        calls = [(serving.admit(PREFIX), seed, in_chunks(sound(seed, 12))) for seed in range(3)]
+        calls = [(serving.open(PREFIX), seed, in_chunks(sound(seed, 12))) for seed in range(3)]
         lives.append([life.choices() for life in listen(serving, calls, lambda step, idle=idle: idle)])  # type: ignore[misc]
     assert lives[0] == lives[1] == lives[2]
     assert any(words for life in lives[0] for words in life[1].values())  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def test_sixteen_bits_decide_almost_the_same(config: InteractionConfig, seed: in
     scores = []
     for made in (exact, replace(exact, tower=tower, decoder=decoder, ear=ear)):
         serving = build(made, 1)
-        scores.append(listen(serving, [(serving.admit(PREFIX), 0, pcm)])[0].scores)
+        scores.append(listen(serving, [(serving.open(PREFIX), 0, pcm)])[0].scores)
     assert scores[0] != scores[1]
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
 
@@ -121,7 +121,7 @@ def test_minute_sixty_costs_what_minute_one_costs(monkeypatch: pytest.MonkeyPatc
     """
     config = replace(SMALL, threshold=0.0)
     serving = serve(config, slots=1)
-    ear, chunks = serving.admit(PREFIX), cycle(in_chunks(sound(1, 20)))
+    ear, chunks = serving.open(PREFIX), cycle(in_chunks(sound(1, 20)))
     passes: list[tuple[object, ...]] = []
     see = Memory.see
 
@@ -178,7 +178,7 @@ class Waits(TorchFunctionMode):
 def test_where_the_host_waits(config: InteractionConfig) -> None:
     """Once for the decisions of a batch, once for the words of a write; never while a decoder is woken."""
     serving = serve(replace(config, threshold=0.0))
-    ears = [serving.admit(PREFIX) for _ in range(3)]
+    ears = [serving.open(PREFIX) for _ in range(3)]
     pcm = in_chunks(sound(1, 4))
     for index, chunk in enumerate(pcm):
         with Waits() as hearing:
@@ -210,7 +210,7 @@ def test_nobody_sees_the_scratch_slot(config: InteractionConfig) -> None:
         for padded in [serving._perceive, *(tier._hear for tier in tiers)]:
             with torch.inference_mode():
                 padded._given[4] += poison
-        calls = [(serving.admit(PREFIX), n, chunks) for n, chunks in enumerate(sounds)]
+        calls = [(serving.open(PREFIX), n, chunks) for n, chunks in enumerate(sounds)]
         lives.append([(life.scores, life.choices()) for life in listen(serving, calls)])
         kept.append([getattr(t.memory, n)[:, :3].clone() for t in tiers for n in ("keys", "values")])
     assert lives[0] == lives[1]

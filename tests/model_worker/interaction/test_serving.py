@@ -47,17 +47,17 @@ def test_a_slot_has_no_trace_of_the_call_before(config: InteractionConfig, devic
     canary, pcm = in_chunks(sound(7, 9)), in_chunks(sound(8, 9))
     serving = serve(config, slots=1, device=device)
     fresh = state(serving)
-    [expected] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    [expected] = listen(serving, [(serving.open(PREFIX), 0, pcm)])
     serving.release(next(iter(serving._ears.values())))
     assert same(fresh, state(serving))
-    other = serving.admit([*PREFIX[:3], 99, 98, 97, PREFIX[-1]])
+    other = serving.open([*PREFIX[:3], 99, 98, 97, PREFIX[-1]])
     listen(serving, [(other, 0, canary)])
     assert not same(fresh, state(serving))
     serving.release(other)
     serving.release(other)
     assert same(fresh, state(serving))
     assert serving.free == 1
-    [again] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    [again] = listen(serving, [(serving.open(PREFIX), 0, pcm)])
     assert (again.scores, again.choices()) == (expected.scores, expected.choices())
 
 
@@ -65,7 +65,7 @@ def test_a_slot_has_no_trace_of_the_call_before(config: InteractionConfig, devic
 def test_a_chunk_twice_or_too_late_changes_nothing(config: InteractionConfig) -> None:
     pcm = in_chunks(sound(3, 8))
     serving = serve(config)
-    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    ear, other = serving.open(PREFIX), serving.open(PREFIX)
     listen(serving, [(ear, 0, pcm[:6]), (other, 0, pcm[:5])])
     before = state(serving)
     for late in (5, 4, 0):
@@ -85,7 +85,7 @@ def test_a_chunk_twice_or_too_late_changes_nothing(config: InteractionConfig) ->
 def test_lost_audio_takes_no_place_and_no_time() -> None:
     pcm = in_chunks(sound(3, 10))
     serving = serve(NEVER)
-    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    ear, other = serving.open(PREFIX), serving.open(PREFIX)
     for index in (10, 11, 15, 16):
         serving.hear([(ear, index, pcm[index - 10])])
     for index, heard in enumerate((0, 1, 5, 6)):
@@ -106,18 +106,18 @@ def test_lost_audio_takes_no_place_and_no_time() -> None:
 def test_broken_sound_harms_nobody(bad: Tensor) -> None:
     pcm = in_chunks(sound(4, 12))
     serving = serve(SMALL)
-    broken, well = serving.admit(PREFIX), serving.admit(PREFIX)
+    broken, well = serving.open(PREFIX), serving.open(PREFIX)
     heard = listen(serving, [(broken, 0, [bad if n == 3 else chunk for n, chunk in enumerate(pcm)]), (well, 0, pcm)])
-    [alone] = listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+    [alone] = listen(serving, [(serving.open(PREFIX), 0, pcm)])
     assert all(0.0 <= score <= 1.0 for score in heard[0].scores)
     assert heard[1].choices() == alone.choices()
     assert torch.isfinite(serving._decoder.memory.values).all()
 
 
-def test_admission_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     pcm = in_chunks(sound(5, 6))
     serving = serve(SMALL, slots=2)
-    ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX)
     listen(serving, [(ear, 0, pcm[:3])])
     before = state(serving)
 
@@ -128,14 +128,14 @@ def test_admission_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(Tier, "opening", no_memory)
         with pytest.raises(NoRoom, match="fewer slots"):
-            serving.admit(PREFIX)
+            serving.open(PREFIX)
     for refused in ([], [1] * (SMALL.memory.prefix + 1)):
         with pytest.raises(ValueError, match="1 to 10 tokens"):
-            serving.admit(refused)
+            serving.open(refused)
     assert same(before, state(serving))
-    serving.admit(PREFIX)
+    serving.open(PREFIX)
     with pytest.raises(NoRoom, match="all 2 slots"):
-        serving.admit(PREFIX)
+        serving.open(PREFIX)
     judged, _ = serving.hear([(ear, 3, pcm[3])])
     assert judged[0] is not None
 
@@ -145,7 +145,7 @@ def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None
     config = replace(config, threshold=0.0)
     pcm = in_chunks(sound(5, 6))
     serving = serve(config)
-    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    ear, other = serving.open(PREFIX), serving.open(PREFIX)
     serving.hear([(ear, 0, pcm[0]), (other, 0, pcm[0])])
     serving.write()
     assert serving.busy
@@ -165,7 +165,7 @@ def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.Monk
     """The next one is heard as after any lost audio."""
     pcm = in_chunks(sound(3, 8))
     serving = serve(NEVER)
-    ear, other = serving.admit(PREFIX), serving.admit(PREFIX)
+    ear, other = serving.open(PREFIX), serving.open(PREFIX)
 
     def fails(*_: object) -> None:
         raise RuntimeError("the device is gone")
@@ -190,7 +190,7 @@ def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.Monk
     """Hearing makes no pass of the decoder until that is too far behind; then no more than keeps it within bounds."""
     pcm = in_chunks(sound(5, 30))
     serving = serve(replace(TWO_TIERS, threshold=1.0))
-    ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX)
     passes: list[str] = []
     wake, write = serving._wake, serving._write
     monkeypatch.setattr(serving, "_wake", lambda ears: (passes.append("wake"), wake(ears))[1])
@@ -211,7 +211,7 @@ def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.Monk
 def test_who_writes_does_not_wait_for_those_that_wake(monkeypatch: pytest.MonkeyPatch) -> None:
     pcm = in_chunks(sound(5, 8))
     serving = serve(replace(TWO_TIERS, threshold=0.0))
-    ear, writer = serving.admit(PREFIX), serving.admit(PREFIX)
+    ear, writer = serving.open(PREFIX), serving.open(PREFIX)
     serving.hear([(writer, 0, pcm[0])])
     serving.finish_due(writer)
     serving.config = replace(TWO_TIERS, threshold=1.0)
@@ -232,10 +232,10 @@ def test_who_writes_does_not_wait_for_those_that_wake(monkeypatch: pytest.Monkey
 
 @BOTH
 def test_one_ear_is_caught_up_alone(config: InteractionConfig) -> None:
-    """Whoever was admitted before it waits for its own turn; a released ear has nothing more to write."""
+    """Whoever was opened before it waits for its own turn; a released ear has nothing more to write."""
     pcm = in_chunks(sound(5, 6))
     serving = serve(replace(config, threshold=0.0))
-    first, second = serving.admit(PREFIX), serving.admit(PREFIX)
+    first, second = serving.open(PREFIX), serving.open(PREFIX)
     serving.hear([(first, 0, pcm[0]), (second, 0, pcm[0])])
     texts = first.voice.texts
     said = serving.finish_due(second)
@@ -255,7 +255,7 @@ def test_an_answer_that_never_ends_is_ended(passes: int) -> None:
     serving._passes = passes
     never = [serving.config.tokens.text_end]
     serving._decoder._forbidden[:, never] = float("-inf")
-    ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX)
     serving.config = replace(serving.config, threshold=0.0)
     chunks = in_chunks(sound(5, 8))
     life = Heard()
@@ -276,7 +276,7 @@ def test_an_answer_that_never_ends_is_ended(passes: int) -> None:
 def test_a_minute_later_a_chunk_costs_the_same() -> None:
     """Work is counted, not timed: for a Chunk and for a word, at any age of a call."""
     serving = serve(ALWAYS)
-    ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX)
     pcm = in_chunks(sound(1, 20))
     work = []
     for index in range(60):
@@ -301,13 +301,13 @@ def test_an_instruction_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
         original(self, slot, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Tier, "_read", counted)
-    first, second = serving.admit(PREFIX), serving.admit(PREFIX)
+    first, second = serving.open(PREFIX), serving.open(PREFIX)
     assert len(read) == 1
     memory = serving._decoder.memory
     assert torch.equal(memory.keys[:, first.slot], memory.keys[:, second.slot])
     assert torch.equal(memory.times[first.slot], memory.times[second.slot])
     for word in range(PREFIXES + 5):
-        serving.release(serving.admit([*PREFIX, word]))
+        serving.release(serving.open([*PREFIX, word]))
     assert len(serving._decoder._prefixes) == PREFIXES
 
 
@@ -319,10 +319,10 @@ def test_an_instruction_in_slices_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     """For the slot, for the copies of it, when it is computed ahead without a slot, and after it was interrupted."""
     said = [[1, 2, 3, 4, 5], [6, 7]]
     whole = serve(ROOMY)
-    first = whole.admit(LONG, said=said)
+    first = whole.open(LONG, said=said)
     monkeypatch.setattr("model_worker.interaction.tier.SLICE", 5)
     sliced, ahead = serve(ROOMY), serve(ROOMY, slots=1)
-    ears = [sliced.admit(LONG, said=said) for _ in range(2)]
+    ears = [sliced.open(LONG, said=said) for _ in range(2)]
     given_up = ahead.prepare(LONG[:-1])
     next(given_up)
     given_up.close()
@@ -332,21 +332,21 @@ def test_an_instruction_in_slices_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     assert ahead.free == 1
     assert list(ahead._decoder._prefixes) == [tuple(LONG)]
     memory = whole._decoder.memory
-    for serving, ear in [(sliced, ears[0]), (sliced, ears[1]), (ahead, ahead.admit(LONG, said=said))]:
+    for serving, ear in [(sliced, ears[0]), (sliced, ears[1]), (ahead, ahead.open(LONG, said=said))]:
         other = serving._decoder.memory
         assert torch.equal(memory.times[first.slot], other.times[ear.slot])
         assert torch.allclose(memory.keys[:, first.slot], other.keys[:, ear.slot], atol=1e-5)
         assert torch.allclose(memory.values[:, first.slot], other.values[:, ear.slot], atol=1e-5)
 
 
-def test_calls_are_heard_while_others_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits comes in after the slice that is read; and two are admitted with one Instruction at once."""
+def test_calls_are_heard_while_others_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits comes in after the slice that is read; and two are opened with one Instruction at once."""
     monkeypatch.setattr("model_worker.interaction.tier.SLICE", 5)
     pcm = in_chunks(sound(5, 6))
     serving = serve(ROOMY)
-    ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX)
     order: list[str] = []
-    admitted: list[Ear] = []
+    opened: list[Ear] = []
     original, accept = Tier._read, serving._accept
 
     def accepted(*item: Any) -> bool:
@@ -356,10 +356,10 @@ def test_calls_are_heard_while_others_are_admitted(monkeypatch: pytest.MonkeyPat
     def hear() -> None:
         serving.hear([(ear, 0, pcm[0])])
 
-    def admit() -> None:
-        admitted.append(serving.admit(LONG))
+    def open_one() -> None:
+        opened.append(serving.open(LONG))
 
-    others = [Thread(target=hear), Thread(target=admit)]
+    others = [Thread(target=hear), Thread(target=open_one)]
 
     def slow(self: Tier, slot: int, *rest: object) -> None:
         if not order:
@@ -372,12 +372,12 @@ def test_calls_are_heard_while_others_are_admitted(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Tier, "_read", slow)
     monkeypatch.setattr(serving, "_accept", accepted)
-    first = serving.admit(LONG)
+    first = serving.open(LONG)
     for other in others:
         other.join()
     assert order[:2] == [f"slot {first.slot}", "heard"]
     assert len(order) == 1 + 2 * 5  # both have read the Instruction
-    [second] = admitted
+    [second] = opened
     assert first.slot != second.slot
     memory = serving._decoder.memory
     assert torch.equal(memory.keys[:, first.slot], memory.keys[:, second.slot])
@@ -390,8 +390,8 @@ def test_a_call_taken_over_remembers_what_was_said(config: InteractionConfig) ->
     """As if the words had been written here; the oldest that do not fit are left out."""
     serving = serve(config)
     tokens = config.tokens
-    ear = serving.admit(PREFIX, said=[[1, 2, 3, 4, 5], [6, 7], [tokens.sad, 8, 9]])
-    other: Ear = serving.admit(PREFIX)
+    ear = serving.open(PREFIX, said=[[1, 2, 3, 4, 5], [6, 7], [tokens.sad, 8, 9]])
+    other: Ear = serving.open(PREFIX)
     memory = serving._decoder.memory
     written = [[tokens.text_begin, 6, 7, tokens.text_end], [tokens.text_begin, tokens.sad, 8, 9, tokens.text_end]]
     for chunk, words in enumerate(written):
@@ -407,7 +407,7 @@ def test_the_decoder_is_woken_to_what_it_would_have_heard() -> None:
     """Woken for several Chunks of several calls, it says what it says when it is fed the same Chunks one by one."""
     pcm = [in_chunks(sound(seed, 4)) for seed in range(2)]
     serving = serve(replace(TWO_TIERS, threshold=1.0))
-    ears = [serving.admit(PREFIX) for _ in pcm]
+    ears = [serving.open(PREFIX) for _ in pcm]
     for index in range(3):
         serving.hear([(ear, index, chunks[index]) for ear, chunks in zip(ears, pcm, strict=True)])
     assert (serving._decoder.memory.times[:2] >= TWO_TIERS.memory.prefix).sum() == 0
@@ -434,6 +434,6 @@ def test_eight_bit_memory_decides_almost_the_same() -> None:
     lives = []
     for storage in (None, torch.float8_e4m3fn):
         serving = serve(NEVER, storage=storage)
-        lives += listen(serving, [(serving.admit(PREFIX), 0, pcm)])
+        lives += listen(serving, [(serving.open(PREFIX), 0, pcm)])
     assert lives[0].scores != lives[1].scores
     assert lives[0].scores == pytest.approx(lives[1].scores, abs=0.06)
