@@ -180,7 +180,8 @@ class Notice(Event, frozen=True, tag=True, kw_only=True):
     """Something a reviewer must know: a hole in the transcript, a recording that stopped, a new model worker, a
     knowledge base that cannot be searched.
 
-    `kind`: "hole", "recording", "takeover", "knowledge"; "message" is one that the caller left.
+    `kind`: "hole", "recording", "takeover", "knowledge", "model" (which failed on this call, and hears it no longer);
+    "message" is one that the caller left.
     """
 
     kind: str

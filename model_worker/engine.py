@@ -28,9 +28,10 @@ import msgspec
 
 from calls.audio import CHUNK_S, Chunk
 from calls.errors import OffhookError
-from calls.events import Decided, Event
+from calls.events import Decided, Event, Notice
 from calls.model import Instruction
 from model_worker.pressure import TIGHT_S, Pressure
+from model_worker.probe import hears_silence
 from model_worker.scheduler import Scheduler, Ticket
 from model_worker.stream import Emit, Model, Past, Stream, silent
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  # the longest the thread sleeps when nothing wakes it
 CATCH_UP_S = 15.0  # a call that was taken over may be behind for so long: it is the old worker's loss, not overload
-FAILED_STEPS = 5  # in a row, in which the model raised and decided nothing: it will not come back
+FAILED_STEPS = 5  # in a row, in which the model raised and decided nothing: of a call or at all, it will not come back
 
 Key = tuple[str, str, int]  # call, participant, chunk
 
@@ -53,7 +54,8 @@ class Books:
 
     decided: int = 0
     missed: int = 0  # Decisions posted after their deadline
-    failed: int = 0  # Chunks that the model did not decide: it raised on them
+    failed: int = 0  # Chunks that the model did not decide: it raised on them, or their call was given up
+    given_up: int = 0  # calls about which the model is not asked any more
     step_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
     def quantile(self, q: float) -> float:
@@ -70,6 +72,8 @@ class _Line:
     post: Emit
     decided: dict[str, int]
     excused_until: float  # by the engine's clock: until then, or until it has caught up, it is no sign of overload
+    failed: dict[str, int] = field(default_factory=dict)  # participants heard alone -> steps that raised, in a row
+    given_up: bool = False
 
 
 class Engine:
@@ -115,20 +119,73 @@ class Engine:
         """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way. Returns
         how long that took, in milliseconds. Raises ModelDied."""
         began = time.perf_counter()
-        failure: Exception | None = None
+        heard = [(line, ticket) for ticket in batch if (line := self._line(ticket))]
+        together = [(line, ticket) for line, ticket in heard if ticket.chunk.participant_id not in line.failed]
+        alone = [(line, ticket) for line, ticket in heard if ticket.chunk.participant_id in line.failed]
+        failure = self._hear([ticket for _, ticket in together])
+        if failure is not None:
+            for line, ticket in together:
+                line.failed[ticket.chunk.participant_id] = 0
+            if len(together) == 1:
+                self._note_alone(*together[0], failure)
+            else:
+                alone += together
+        for line, ticket in alone:
+            error = None if _key(ticket.chunk) in self._decided else self._hear([ticket])
+            self._note_alone(line, ticket, error)
+            failure = error or failure
+        if failure is not None:
+            self._judge(heard, failure)
+        elif heard:
+            self._failed_steps = 0
+        return (time.perf_counter() - began) * 1000
+
+    def _line(self, ticket: Ticket) -> _Line | None:
+        """None: the model is not to hear this Chunk. Its call is closed, or was given up."""
+        line = self._lines.get(ticket.stream.call_id)
+        return line if line is not None and line.stream is ticket.stream and not line.given_up else None
+
+    def _hear(self, tickets: Sequence[Ticket]) -> Exception | None:
+        """One step of the model; returns what it raised. Raises ModelDied when the GPU is gone."""
         try:
-            self.model.step([(ticket.stream, ticket.chunk) for ticket in batch])
+            if tickets:
+                self.model.step([(ticket.stream, ticket.chunk) for ticket in tickets])
         except Exception as error:
             # The boundary between the model and the calls: a fault must not end the calls of this worker.
-            log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in batch}))
-            failure = error
-        if failure is None or any(_key(ticket.chunk) in self._decided for ticket in batch):
-            self._failed_steps = 0
-        else:
-            self._failed_steps += 1
-        if failure is not None and (self._failed_steps >= FAILED_STEPS or _lost_gpu(failure)):
+            log.exception("the model failed on calls %s", sorted({ticket.stream.call_id for ticket in tickets}))
+            if _lost_gpu(error):
+                raise ModelDied(f"the GPU is lost: {error}") from error
+            return error
+        return None
+
+    def _note_alone(self, line: _Line, ticket: Ticket, error: Exception | None) -> None:
+        """A participant was heard alone. It is heard with the others again when it was decided, or was only to be heard
+        again; what a model heard in the step that failed it may refuse now, and that tells nothing."""
+        participant_id = ticket.chunk.participant_id
+        again = error is None and ticket.chunk.index <= line.decided.get(participant_id, -1)
+        if again or _key(ticket.chunk) in self._decided:
+            del line.failed[participant_id]
+        elif error is not None:
+            line.failed[participant_id] += 1
+
+    def _judge(self, heard: Sequence[tuple[_Line, Ticket]], failure: Exception) -> None:
+        """Something failed in this step: is it the model, or a call? Raises ModelDied."""
+        lives = any(ticket.chunk.participant_id not in line.failed for line, ticket in heard)
+        self._failed_steps = 0 if lives else self._failed_steps + 1
+        if self._failed_steps >= FAILED_STEPS and not hears_silence(self.model):
             raise ModelDied(f"the model has failed {self._failed_steps} times in a row: {failure}") from failure
-        return (time.perf_counter() - began) * 1000
+        for line, ticket in heard:
+            if line.failed.get(ticket.chunk.participant_id, 0) >= FAILED_STEPS and not line.given_up:
+                self._give_up(line, ticket.chunk, failure)
+
+    def _give_up(self, line: _Line, chunk: Chunk, failure: Exception) -> None:
+        """The model is asked no more about a call. The call stays ours until it ends: another worker would fail too."""
+        call_id, line.given_up = chunk.call_id, True
+        self.books.given_up += 1
+        text = f"the model failed on this call {FAILED_STEPS} times in a row and listens to it no longer: {failure}"
+        log.error("%s", text, extra={"call_id": call_id})
+        line.post(Notice(call_id=call_id, kind="model", text=text, at_s=round(chunk.index * CHUNK_S, 3)))
+        threading.Thread(target=self._let_go, args=(line.stream,), name=f"give up {call_id}").start()
 
     def _decide(self, batch: Sequence[Ticket], took_ms: float) -> None:
         """Post one Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
@@ -215,15 +272,21 @@ class Engine:
             threading.Thread(target=self._close, args=(stream, then), name=f"close {stream.call_id}").start()
 
     def _close(self, stream: Stream, then: Callable[[], None]) -> None:
+        line = self._lines.get(stream.call_id)
+        if line is None or line.stream is not stream:  # the call was opened again meanwhile
+            self._let_go(stream)
+        else:
+            if not line.given_up:
+                self._let_go(stream)
+            del self._lines[stream.call_id]
+        then()
+
+    def _let_go(self, stream: Stream) -> None:
         try:
             self.model.close(stream)
         except Exception:
             # The call's boundary again: it is over either way.
             log.exception("the model failed to close the call", extra={"call_id": stream.call_id})
-        line = self._lines.get(stream.call_id)
-        if line is not None and line.stream is stream:  # the call may have been opened again meanwhile
-            del self._lines[stream.call_id]
-        then()
 
     # --- the thread -------------------------------------------------------------------------------------------
 

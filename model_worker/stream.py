@@ -52,7 +52,9 @@ class Model(Protocol):
 
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
         """Perceive and decide one Chunk of each pair; emits one Decided for each before it returns. Chunks of one
-        participant come in order; a missing index means its audio was lost. Must not wait for text generation."""
+        participant come in order; a missing index means its audio was lost. Must not wait for text generation. When it
+        raises, the Chunks that it has not decided may come once more, one at a time: it hears them then, or refuses
+        them without raising."""
         ...
 
     def respond(self) -> bool:

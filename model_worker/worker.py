@@ -296,6 +296,7 @@ class Worker:
                 "decided": books.decided,
                 "missed": books.missed,
                 "failed": books.failed,
+                "given_up": books.given_up,
                 "missing": self.losses.missing_chunks,
                 "dropped": self.losses.dropped,
             }

@@ -25,7 +25,7 @@ from offhook.client import Client
 from offhook.show import clock
 
 SAME_SCORE = 0.005  # a score is stored in 255 steps: one step is no difference
-REMARKABLE = ("takeover", "hole", "recording")  # notices of a call that explain a difference
+REMARKABLE = ("takeover", "hole", "recording", "model")  # notices of a call that explain a difference
 
 Progress = Callable[[int, int], None]  # Chunks decided, of so many
 Key = tuple[str, int]  # participant, Chunk

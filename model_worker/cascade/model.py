@@ -159,9 +159,10 @@ class Cascade:
         heard: list[tuple[CallStream, Side, Chunk, Pcm]] = []
         for stream, chunk in batch:
             call = _call(stream)
-            side = call.side(chunk.participant_id)
-            if (pcm := side.ear.take(chunk)) is not None:
-                heard.append((call, side, chunk, pcm))
+            with _alone(call):
+                side = call.side(chunk.participant_id)
+                if (pcm := side.ear.take(chunk)) is not None:
+                    heard.append((call, side, chunk, pcm))
         judged = self.parts.voice_activity.feed_many([(side.ear.voice, pcm) for _, side, _, pcm in heard])
         for (_, side, _, pcm), probabilities in zip(heard, judged, strict=True):
             side.hear(pcm, probabilities)

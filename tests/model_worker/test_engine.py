@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from calls.audio import CHUNK_BYTES, Chunk
-from calls.events import Decided, Event, Partial
+from calls.events import Decided, Event, Notice, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.echo import EchoModel
 from model_worker.engine import CATCH_UP_S, FAILED_STEPS, Engine, ModelDied
@@ -229,6 +229,111 @@ def test_too_little_memory_for_once_is_no_lost_gpu() -> None:
     while engine.step():
         pass
     assert len(posted) == 2
+
+
+class Choosy(EchoModel):
+    """Cannot bear the audio of one call, and forgets whom it closes."""
+
+    def __init__(self, unbearable: str) -> None:
+        self.unbearable = unbearable
+        self.closed: list[str] = []
+        self.batches: list[list[str]] = []
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        self.batches.append([chunk.call_id for _, chunk in batch])
+        if any(chunk.call_id == self.unbearable for _, chunk in batch):
+            raise ValueError("no such sound")
+        super().step(batch)
+
+    def close(self, stream: Stream) -> None:
+        self.closed.append(stream.call_id)
+
+
+def given(engine: Engine, calls: Sequence[str], count: int, posted: dict[str, list[Event]]) -> dict[str, Stream]:
+    """Calls of so many Chunks, all decided."""
+    streams = {name: engine.open(name, INSTRUCTION, Past(), posted.setdefault(name, []).append) for name in calls}
+    for index in range(count):
+        for name, stream in streams.items():
+            engine.hear(stream, chunk(index, name), deadline=1.0)
+        while engine.step():
+            pass
+    return streams
+
+
+def decided(events: list[Event]) -> list[tuple[int, float]]:
+    return [(event.chunk, event.score) for event in events if isinstance(event, Decided)]
+
+
+def test_a_call_that_the_model_cannot_bear_is_given_up_and_costs_the_others_nothing() -> None:
+    model, posted = Choosy("bad"), dict[str, list[Event]]()
+    engine = Engine(model, clock=Clock())
+    streams = given(engine, ("c1", "bad", "c2"), 10, posted)
+    for name in ("c1", "c2"):
+        assert decided(posted[name]) == [(index, 1.0) for index in range(10)]
+    assert decided(posted["bad"]) == [(index, 0.0) for index in range(10)], "its agent's clock still runs"
+    [notice] = [event for event in posted["bad"] if isinstance(event, Notice)]
+    assert (notice.kind, notice.at_s) == ("model", round(0.4 * (FAILED_STEPS - 1), 3))
+    assert "no such sound" in notice.text
+    assert (engine.books.given_up, engine.books.failed) == (1, 10)
+    assert model.batches.count(["bad"]) == FAILED_STEPS
+    assert sum("bad" in batch and len(batch) > 1 for batch in model.batches) == 1
+    closed = threading.Semaphore(0)
+    for stream in streams.values():
+        engine.close(stream, closed.release)
+    engine.step()
+    assert all(closed.acquire(timeout=10) for _ in streams)
+    assert sorted(model.closed) == ["bad", "c1", "c2"], "each once"
+
+
+def test_the_only_call_of_a_worker_is_given_up_too_where_silence_can_be_heard() -> None:
+    model, posted = Choosy("bad"), dict[str, list[Event]]()
+    engine = Engine(model, clock=Clock())
+    given(engine, ("bad",), FAILED_STEPS + 2, posted)
+    assert engine.books.given_up == 1
+    assert ["probe"] in model.batches
+    given(engine, ("c1",), 3, posted)
+    assert decided(posted["c1"]) == [(index, 1.0) for index in range(3)]
+
+
+def test_one_side_of_a_call_that_cannot_be_borne_is_enough() -> None:
+    class Onesided(EchoModel):
+        def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+            if any(chunk.participant_id == "human_agent" for _, chunk in batch):
+                raise ValueError("not this one")
+            super().step(batch)
+
+    engine, posted = Engine(Onesided(), clock=Clock()), list[Event]()
+    stream = engine.open("c1", INSTRUCTION, Past(), posted.append)
+    for index in range(FAILED_STEPS):
+        engine.hear(stream, chunk(index), deadline=1.0)
+        engine.hear(stream, chunk(index, participant="human_agent"), deadline=1.0)
+        engine.step()
+    assert engine.books.given_up == 1
+    assert sum(score == 1.0 for _, score in decided(posted)) == FAILED_STEPS, "the caller was heard so far"
+
+
+def test_a_call_that_failed_for_a_while_is_heard_with_the_others_again() -> None:
+    model, posted = Choosy("c2"), dict[str, list[Event]]()
+    engine = Engine(model, clock=Clock())
+    streams = given(engine, ("c1", "c2"), FAILED_STEPS - 1, posted)
+    model.unbearable = ""
+    for index in range(FAILED_STEPS - 1, FAILED_STEPS + 1):
+        for name, stream in streams.items():
+            engine.hear(stream, chunk(index, name), deadline=1.0)
+        engine.step()
+    assert model.batches[-3:] == [["c1"], ["c2"], ["c1", "c2"]]
+    assert engine.books.given_up == 0
+
+
+def test_a_model_that_fails_at_silence_too_ends_the_thread_with_several_calls() -> None:
+    class Broken(EchoModel):
+        def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+            raise RuntimeError("weights on fire")
+
+    engine, posted = Engine(Broken(), clock=Clock()), dict[str, list[Event]]()
+    with pytest.raises(ModelDied, match="weights on fire"):
+        given(engine, ("c1", "c2", "c3"), FAILED_STEPS, posted)
+    assert engine.books.given_up == 0
 
 
 class Chatty(EchoModel):

@@ -1,0 +1,32 @@
+"""Is it the model that fails, or the call? Asked with a call of nothing but silence."""
+
+from __future__ import annotations
+
+import logging
+
+from calls.audio import CHUNK_BYTES, Chunk
+from calls.events import Decided, Event
+from calls.model import Instruction, Mode, Participant, Role
+from model_worker.stream import Model, Past
+
+log = logging.getLogger(__name__)
+
+CALL = "probe"
+SILENCE = Chunk(CALL, Role.CALLER.value, 0, bytes(CHUNK_BYTES))
+INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant(Role.CALLER.value, Role.CALLER),))
+
+
+def hears_silence(model: Model) -> bool:
+    """Whether the model still opens a call, decides a silent Chunk of it and closes it. In the thread that steps it."""
+    said: list[Event] = []
+    try:
+        stream = model.open(CALL, INSTRUCTION, said.append, Past())
+        try:
+            model.step([(stream, SILENCE)])
+        finally:
+            model.close(stream)
+    except Exception:
+        # The boundary between the model and the calls: what it raises here is the answer.
+        log.exception("the model fails at a call of silence too")
+        return False
+    return any(isinstance(event, Decided) for event in said)
