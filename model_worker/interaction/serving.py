@@ -170,24 +170,30 @@ class Serving:
         None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
         late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
         still to be written before these Chunks, and which responses are cut by new ones. If a pass fails, the Chunks
-        that are not yet decided are lost.
+        that are not yet decided may come once more; if they do not, they are lost.
         """
         with self._lock:
             if len({ear for ear, _, _ in batch}) < len(batch):
                 raise ValueError("an ear hears one Chunk at a time")
             taken = [item for item in batch if self._accept(*item)]
+            perceived: set[Ear] = set()
             judged: dict[Ear, Judged] = {}
             try:
                 said = self._catch_up([ear for ear, _, _ in taken], BEHIND if self._ear else 0)
                 for start in range(0, len(taken), self._perceive.largest):
                     part = taken[start : start + self._perceive.largest]
                     pcm = torch.stack([samples for _, _, samples in part])
+                    perceived.update(ear for ear, _, _ in part)
                     features = self._perceive([(ear.slot,) for ear, _, _ in part], pcm)
                     judged |= self._decide(part, features)
                     said += self._respond(part, features, judged)
             except BaseException:
-                for ear in [ear for ear, _, _ in taken if ear not in judged]:
-                    self._lose(ear, 1)
+                for ear, index, _ in taken:
+                    if ear in judged:
+                        continue
+                    ear.due = index
+                    if ear in perceived:
+                        self._perception.reset(ear.slot)  # it would be heard twice
                 raise
             return [judged.get(ear) for ear, _, _ in batch], said
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.memory import Memory
 from model_worker.interaction.serving import BEHIND, Ear, NoRoom, Serving
 from model_worker.interaction.tier import PREFIXES, Tier
 from tests.model_worker.interaction.audio import in_chunks, sound
@@ -129,6 +130,10 @@ def test_opening_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr(Tier, "opening", no_memory)
         with pytest.raises(NoRoom, match="fewer slots"):
             serving.open(PREFIX)
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "paste_prefix", full)  # the Instruction is kept: it is only to be copied
+        with pytest.raises(NoRoom, match="fewer slots"):
+            serving.open(PREFIX)
     for refused in ([], [1] * (SMALL.memory.prefix + 1)):
         with pytest.raises(ValueError, match="1 to 10 tokens"):
             serving.open(refused)
@@ -138,6 +143,28 @@ def test_opening_when_full_or_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> 
         serving.open(PREFIX)
     judged, _ = serving.hear([(ear, 3, pcm[3])])
     assert judged[0] is not None
+
+
+def full(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_an_ear_that_finds_no_memory_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder of two tiers has its slot filled by then."""
+    pcm = in_chunks(sound(5, 6))
+    serving = serve(TWO_TIERS, slots=2)
+    ear = serving.open(PREFIX)
+    listen(serving, [(ear, 0, pcm[:3])])
+    before = state(serving)
+    with monkeypatch.context() as patch:
+        patch.setattr(serving._ear, "open", full)
+        with pytest.raises(NoRoom, match="fewer slots"):
+            serving.open(PREFIX)
+    assert same(before, state(serving))
+    assert serving.free == 1
+    judged, _ = serving.hear([(ear, 3, pcm[3])])
+    assert judged[0] is not None
+    serving.open(PREFIX)
 
 
 @BOTH
@@ -166,10 +193,6 @@ def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.Monk
     pcm = in_chunks(sound(3, 8))
     serving = serve(NEVER)
     ear, other = serving.open(PREFIX), serving.open(PREFIX)
-
-    def fails(*_: object) -> None:
-        raise RuntimeError("the device is gone")
-
     scores: list[list[float]] = [[], []]
     for index, chunk in enumerate(pcm):
         if index == 4:
@@ -184,6 +207,33 @@ def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.Monk
             row.append(judged.score)
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert (ear.lost, ear.due) == (other.lost, other.due) == (1, len(pcm))
+
+
+@pytest.mark.parametrize("failing", ["_catch_up", "_decide"])
+def test_a_chunk_whose_pass_fails_may_come_once_more(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not heard twice: where the tower had heard it, it begins anew, and else nothing is changed."""
+    pcm = in_chunks(sound(3, 8))
+    serving = serve(NEVER)
+    ear, other = serving.open(PREFIX), serving.open(PREFIX)
+    scores: list[list[float]] = [[], []]
+    for index, chunk in enumerate(pcm):
+        if index == 4:
+            with monkeypatch.context() as patch:
+                patch.setattr(serving, failing, fails)
+                with pytest.raises(RuntimeError, match="gone"):
+                    serving.hear([(ear, index, chunk)])
+            if failing == "_decide":
+                serving._perception.reset(other.slot)
+        for one, row in ((ear, scores[0]), (other, scores[1])):
+            [judged], _ = serving.hear([(one, index, chunk)])
+            assert judged
+            row.append(judged.score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert (ear.lost, ear.due) == (0, len(pcm))
+
+
+def fails(*_: object) -> None:
+    raise RuntimeError("the device is gone")
 
 
 def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
