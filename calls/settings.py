@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     model: str = Field("cascade", description="cascade, interaction:DIR (a checkpoint), echo (does nothing)")
     worker_calls: int = Field(12, ge=1, description="calls one worker takes at once")
     worker_threads: int = Field(2, ge=1)
+    no_audio_s: float = Field(
+        180.0,
+        gt=0,
+        description="a worker ends a call of which no audio has come for so long; the agent ends one sooner",
+    )
     language_model_url: str = Field("", description="an OpenAI-compatible base URL instead of the local model")
     language_model_name: str = ""
     language_model_key: str = ""

@@ -54,6 +54,7 @@ async def _run(settings: Settings) -> int:
         name,
         capacity=settings.worker_calls,
         lapse_ms=settings.lease_ms,
+        no_audio_s=settings.no_audio_s,
         make_speaker=make_speaker,
     )
     try:

@@ -48,6 +48,7 @@ class HeldCall:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False  # another worker has it, or is to have it: nothing may be said for it any more
     leaving: bool = False  # its Stream was handed back to the engine, to be closed
+    quiet_s: float = 0.0  # since a Chunk came, as far as this worker was awake and the bus there
     renewed_at: float = field(default_factory=time.monotonic)  # the last renewal that is known to have worked
     _uncertain: deque[Event] = field(default_factory=deque)
     _dropped: int = 0  # of those, the oldest: there were more than UNCERTAIN_EVENTS

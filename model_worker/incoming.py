@@ -84,6 +84,7 @@ class Incoming:
         event = message.event
         if not isinstance(event, AudioChunk) or call.stream is None:
             return
+        call.quiet_s = 0.0
         expected = call.next_chunk.setdefault(event.participant_id, 0)
         if event.index >= expected:
             if not self._engine.hear(call.stream, event.chunk(), deadline_of(event.sent_at, time.time())):

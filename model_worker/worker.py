@@ -18,13 +18,25 @@ import asyncio
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
+from calls.audio import CHUNK_S
 from calls.bus import FROM_START, Bus, Lease, Message
 from calls.errors import BusError, OffhookError
-from calls.events import CallAccepted, Event, Speech, audio_stream, call_stream, speech_stream
+from calls.events import (
+    CALLS,
+    CallAccepted,
+    CallEnded,
+    Event,
+    Speech,
+    audio_stream,
+    call_stream,
+    speech_stream,
+)
 from calls.log import for_call
+from calls.model import State
 from model_worker.engine import Engine
 from model_worker.held import HeldCall, Losses
 from model_worker.incoming import FULL_PAUSE_S, Incoming
@@ -58,6 +70,7 @@ class Worker:
         *,
         capacity: int,
         lapse_ms: int,
+        no_audio_s: float = 180.0,
         make_speaker: Callable[[Callable[[str, Speech], None]], Speaker | None] = lambda post: None,
     ) -> None:
         self.bus = bus
@@ -65,6 +78,7 @@ class Worker:
         self.name = name
         self.capacity = capacity
         self.lapse_ms = lapse_ms
+        self.no_audio_s = no_audio_s
         self.calls: dict[str, HeldCall] = {}
         self.losses = Losses()
         self._stopping = False
@@ -176,17 +190,35 @@ class Worker:
                 call.opening.add_done_callback(lambda _: self._drop(call))
 
     async def _renew(self, call: HeldCall) -> None:
+        pause_s = self.lapse_ms / 3000
         while not call.lost:
-            await asyncio.sleep(self.lapse_ms / 3000)
+            await asyncio.sleep(pause_s)
             try:
                 ours = await self.bus.leases.renew(self.name, call.lease.position)
             except BusError:
-                continue  # the bus is away: nobody else can claim the call either
+                call.quiet_s = 0.0
+                continue  # the bus is away: nobody else can claim the call either, and no audio comes
             if ours:
                 call.renewed()
+                call.quiet_s += pause_s  # not by the clock: while this process was stopped, audio may have come
+                if call.quiet_s >= self.no_audio_s and not call.ended.is_set():
+                    self._end_forgotten(call)
             else:
                 log.warning("the lease is lost: dropping the call")
                 call.lose()
+
+    def _end_forgotten(self, call: HeldCall) -> None:
+        """Telephony sends audio while a call lasts, also silence. It or the agent says when the call has ended; where
+        that is lost, or nobody knows of the call any more, its worker is the last that can let it go."""
+        reason = f"no audio came for {self.no_audio_s:.0f} s"
+        log.warning("%s: ending the call", reason)
+        duration_s = round(max(call.next_chunk.values(), default=0) * CHUNK_S, 3)
+        ended = CallEnded(
+            call_id=call.id, state=State.FAILED, reason=reason, ended_at=time.time(), duration_s=duration_s
+        )
+        call.post(ended)
+        self.bus.post(CALLS, ended)
+        call.ended.set()
 
     # --- open -------------------------------------------------------------------------------------------------------
 

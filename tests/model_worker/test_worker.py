@@ -12,8 +12,9 @@ import pytest
 
 from calls.audio import Chunk
 from calls.bus import Bus
-from calls.events import WORK, CallAccepted, call_stream
-from calls.model import Instruction
+from calls.errors import BusError
+from calls.events import CALLS, WORK, CallAccepted, CallEnded, call_stream
+from calls.model import Instruction, State
 from model_worker.echo import EchoModel
 from model_worker.engine import Engine
 from model_worker.speaker import Speaker
@@ -104,6 +105,44 @@ async def test_a_call_whose_lease_is_lost_is_dropped_at_once(bus: Bus) -> None:
         send(bus, "c1", [1])
         await asyncio.sleep(0.2)
         assert chunks_decided([m.event for m in await bus.read(call_stream("c1"))]) == [0]
+
+
+async def test_a_call_whose_audio_has_stopped_is_ended_and_let_go(bus: Bus) -> None:
+    """Telephony died, say, and its CallEnded never came."""
+    model = Closing()
+    async with working(bus, model=model, lapse_ms=300, no_audio_s=1.0) as worker:
+        assign(bus, "c1")
+        for index in range(10):  # no longer than this between two Chunks: then it is none of its business
+            send(bus, "c1", [index])
+            await asyncio.sleep(0.2)
+        assert list(worker.calls) == ["c1"]
+        await until(lambda e: not e, bus, WORK)
+        await idle(worker)
+        [ended] = of(await until(lambda e: True, bus, call_stream("c1")), CallEnded)
+        assert (ended.state, ended.reason, ended.duration_s) == (State.FAILED, "no audio came for 1 s", 4.0)
+        assert of(await until(lambda e: True, bus, CALLS), CallEnded) == [ended]
+        assert model.closed == ["c1"]
+
+
+async def test_nothing_is_ended_for_want_of_audio_while_the_bus_is_away(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, away = bus.leases.renew, [BusError("away")] * 12
+
+    async def renew_later(worker: str, position: str) -> bool:
+        if away:
+            raise away.pop()
+        return await renew(worker, position)
+
+    monkeypatch.setattr(bus.leases, "renew", renew_later)
+    async with working(bus, lapse_ms=300, no_audio_s=0.5) as worker:
+        assign(bus, "c1")
+        async with asyncio.timeout(20):
+            while away:
+                assert not of([m.event for m in await bus.read(call_stream("c1"))], CallEnded)
+                await asyncio.sleep(0.02)
+        await idle(worker)
+        assert of([m.event for m in await bus.read(call_stream("c1"))], CallEnded)
 
 
 class Closing(EchoModel):

@@ -115,9 +115,9 @@ class Tone:
 
 @asynccontextmanager
 async def working(bus: Bus, name: str = "w1", model: EchoModel | None = None, voice: Tone | None = None,
-                  capacity: int = 4, lapse_ms: int = 600) -> AsyncIterator[Worker]:  # fmt: skip
+                  capacity: int = 4, lapse_ms: int = 600, no_audio_s: float = 99) -> AsyncIterator[Worker]:  # fmt: skip
     worker = Worker(
-        bus, Engine(model or EchoModel()), name, capacity=capacity, lapse_ms=lapse_ms,
+        bus, Engine(model or EchoModel()), name, capacity=capacity, lapse_ms=lapse_ms, no_audio_s=no_audio_s,
         make_speaker=(lambda post: Speaker(voice, post)) if voice else (lambda post: None),
     )  # fmt: skip
     stop = asyncio.Event()
