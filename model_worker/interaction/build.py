@@ -14,8 +14,9 @@ from model_worker.interaction.decoder import Decoder
 from model_worker.interaction.memory import Memory
 from model_worker.interaction.padded import Padded
 from model_worker.interaction.perception import Perception
-from model_worker.interaction.serving import Serving
-from model_worker.interaction.tier import Tier
+from model_worker.interaction.serving import BEHIND, Serving
+from model_worker.interaction.tier import TOGETHER, Tier
+from model_worker.interaction.unheard import Unheard
 from model_worker.scheduler import BATCH
 
 GPU_PASSES = 2  # tokens between two looks at what was written
@@ -39,12 +40,16 @@ def build(
     def perceive(numbers: Tensor, pcm: Tensor) -> Tensor:
         return perception.hear(numbers[:, 0], pcm)
 
+    two = bool(config.ear and config.ear_memory)
+    # On a CPU more Chunks in a pass save nothing more, and others would wait for them.
+    together = [size for size in sizes if size * TOGETHER <= max(sizes)] if on_gpu else []
+
     def tier(decoder: DecoderConfig, remembered: MemoryConfig, weights: dict[str, Tensor], ear: bool = False) -> Tier:
         network = Decoder.of(decoder, weights, features=config.ear_features if ear else None)
         memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, storage, compiled=on_gpu)
         if memory.compiled:  # before anything is captured, and not in the middle of a call
             network.warm(memory, sizes)
-        return Tier(config, network, memory, sizes, ear=ear)
+        return Tier(config, network, memory, sizes, ear=ear, sleeps=(together or [1]) if two and not ear else ())
 
     return Serving(
         config,
@@ -52,6 +57,7 @@ def build(
         Padded(perceive, (slots,), torch.zeros(CHUNK_SAMPLES), weight.device, sizes),
         tier(config.decoder, config.memory, checkpoint.decoder),
         tier(config.ear, config.ear_memory, checkpoint.ear, ear=True) if config.ear and config.ear_memory else None,
+        Unheard(config, slots, config.memory.chunks + BEHIND, weight.device, weight.dtype) if two else None,
         slots,
         passes=GPU_PASSES if on_gpu else 1,
     )

@@ -7,7 +7,7 @@ the keys of a whole slot when it reads them, because the position of a kept toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,8 @@ ALIGNED = 16  # elements: the fast kernels want the rows of a mask to begin at m
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the T new tokens of each of B rows see of P places: the same for all layers of a pass."""
+    """What the T new tokens of each of B rows see of P places: the same for all layers of a pass. Tokens that are
+    appended after them, in the same pass, make another."""
 
     memory: Memory
     rows: Tensor  # [B] slots
@@ -46,20 +47,29 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.width, keys, bias=config.qkv_bias)
         self.o_proj = nn.Linear(queries, config.width, bias=False)
 
-    def forward(self, x: Tensor, layer: int, sight: Sight) -> Tensor:
-        """x [B, T, width], normalised -> [B, T, width]. The new tokens are in the memory afterwards."""
-        rows, tokens, _ = x.shape
-        new = (rows, tokens, self.kv_heads, self.head_width)
-        sight.memory.store(layer, sight.rows, sight.places, self.k_proj(x).view(new), self.v_proj(x).view(new))
+    def forward(self, x: Tensor, layer: int, sights: Sequence[Sight]) -> Tensor:
+        """x [B, n * T, width], normalised: T tokens for each of n sights -> the same shape. The new tokens are in the
+        memory afterwards."""
+        new = (x.shape[0], len(sights), -1, self.kv_heads, self.head_width)
+        keys, values = self.k_proj(x).view(new), self.v_proj(x).view(new)
+        queries = self.q_proj(x).view(*new[:2], keys.shape[2], self.kv_heads, -1, self.head_width)
+        parts = zip(queries.unbind(1), keys.unbind(1), values.unbind(1), sights, strict=True)
+        seen = [self._attend(q, k, v, layer, sight) for q, k, v, sight in parts]
+        out: Tensor = self.o_proj(torch.cat(seen, dim=1))
+        return out
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, layer: int, sight: Sight) -> Tensor:
+        """Remember the tokens of one sight, `keys` and `values` [B, T, kv_heads, head_width], and let them look: their
+        `queries` [B, T, kv_heads, group, head_width] -> [B, T, heads * head_width]."""
+        rows, tokens = keys.shape[:2]
+        sight.memory.store(layer, sight.rows, sight.places, keys, values)
         keys, values = sight.memory.load(layer, sight.rows, sight.key_turn)
         # The heads of a group stand side by side as if they were more queries of one head: so the keys need not be
         # repeated for each of them, and the fast kernels that know no groups can be used.
-        queries = self.q_proj(x).view(rows, tokens, self.kv_heads, -1, self.head_width).permute(0, 2, 3, 1, 4)
-        queries = turned(queries, sight.query_turn).flatten(2, 3)
+        queries = turned(queries.permute(0, 2, 3, 1, 4), sight.query_turn).flatten(2, 3)
         seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=sight.mask)
         seen = seen.view(rows, self.kv_heads, -1, tokens, self.head_width).permute(0, 3, 1, 2, 4)
-        out: Tensor = self.o_proj(seen.reshape(rows, tokens, -1))
-        return out
+        return seen.reshape(rows, tokens, -1)
 
 
 class Layer(nn.Module):
@@ -74,8 +84,8 @@ class Layer(nn.Module):
         self.input_layernorm = Qwen2RMSNorm(config.width, eps=config.norm_eps)
         self.post_attention_layernorm = Qwen2RMSNorm(config.width, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, layer: int, sight: Sight) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), layer, sight)
+    def forward(self, x: Tensor, layer: int, sights: Sequence[Sight]) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), layer, sights)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -108,25 +118,33 @@ class Decoder(nn.Module):
         decoder.load_state_dict(weights, assign=True)
         return decoder.eval().requires_grad_(False)
 
-    def forward(self, x: Tensor, memory: Memory, rows: Tensor, places: Tensor, asked: Tensor, kept: Tensor) -> Tensor:
-        """Append T tokens to each of B slots in one pass.
+    def forward(self, x: Tensor, sights: Sequence[Sight]) -> Tensor:
+        """Append T tokens for each of n sights to each of B slots, in one pass.
 
-        `x` [B, T, width] are their embeddings, `places` [B, T] where they go, `asked` [B, T] their times, `kept` [B, T]
-        the times they are remembered under: EMPTY for padding. Returns the last token's state, [B, width].
+        `x` [B, n * T, width] are their embeddings. What is computed is what n passes one after the other would give,
+        but weights are read once: in each layer the tokens of one sight are remembered before those of the next look.
+        Returns the last token's state, [B, width].
         """
-        memory.times[rows[:, None], places] = kept
-        sight = self._look(memory, rows, places, asked, x.dtype)
         for number, layer in enumerate(self.layers):
-            x = layer(x, number, sight)
+            x = layer(x, number, sights)
         state: Tensor = self.norm(x[:, -1])
         return state
 
-    def _look(self, memory: Memory, rows: Tensor, places: Tensor, asked: Tensor, dtype: torch.dtype) -> Sight:
+    def look(self, memory: Memory, rows: Tensor, places: Tensor, asked: Tensor, kept: Tensor) -> Sight:
+        """T new tokens take their places in each of B slots, and see from there what is in the slot now.
+
+        `places` [B, T] are where they go, `asked` [B, T] their times, `kept` [B, T] the times they are remembered
+        under: EMPTY for padding.
+        """
+        memory.times[rows[:, None], places] = kept
+        return self._sight(memory, rows, places, asked)
+
+    def _sight(self, memory: Memory, rows: Tensor, places: Tensor, asked: Tensor) -> Sight:
         sees, query, key = memory.see(rows, asked)
         tokens, wide = sees.shape[1:]
         group = self.config.heads // self.config.kv_heads
         shape = (len(rows), group, tokens, -(-wide // ALIGNED) * ALIGNED)
-        mask = torch.zeros(shape, dtype=dtype, device=sees.device)[..., :wide]
+        mask = torch.zeros(shape, dtype=memory.dtype, device=sees.device)[..., :wide]
         mask.masked_fill_(~sees[:, None], float("-inf"))
         return Sight(
             memory=memory,
@@ -134,8 +152,8 @@ class Decoder(nn.Module):
             rows=rows.clone(memory_format=torch.contiguous_format),
             places=places,
             mask=mask.flatten(1, 2)[:, None],
-            query_turn=self.turn(query[:, None, None], dtype),
-            key_turn=self.turn(key[:, None], dtype),
+            query_turn=self.turn(query[:, None, None], memory.dtype),
+            key_turn=self.turn(key[:, None], memory.dtype),
         )
 
     @torch.inference_mode()
@@ -144,7 +162,7 @@ class Decoder(nn.Module):
         for size in sorted({1, *sizes}):
             rows = torch.full((size,), memory.scratch, device=memory.times.device)
             first = torch.zeros(size, 1, dtype=torch.int64, device=rows.device)
-            sight = self._look(memory, rows, first, first, memory.dtype)
+            sight = self._sight(memory, rows, first, first)
             memory.load(0, sight.rows, sight.key_turn)
 
     def turn(self, positions: Tensor, dtype: torch.dtype) -> Turn:

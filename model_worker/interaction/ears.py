@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from model_worker.interaction.tier import NOTHING
 
 
@@ -45,9 +43,12 @@ class Ear:
     due: int | None = None  # index of the Chunk that comes next; None: whichever comes is the first
     lost: int = 0  # Chunks whose audio never came
     text: Text | None = None
-    unheard: deque[tuple[Tensor, bool]] = field(default_factory=deque)  # by the tier that speaks: features, responded?
+    kept: int = 0  # Chunks whose features were kept for the tier that speaks: the number of the next one
+    unheard: deque[tuple[int, bool]] = field(default_factory=deque)  # by that tier: such a number, responded?
     waking: int = 0  # how many of them it must hear before it speaks
-    pending: deque[tuple[int, Tensor, bool]] = field(default_factory=deque)  # the same, not yet come to: see serving.py
+    pending: deque[tuple[int, bool]] = field(
+        default_factory=deque
+    )  # not yet come to, see serving.py: index, responded?
 
     @property
     def behind(self) -> bool:

@@ -160,7 +160,7 @@ class Memory:
 
 def recall(keys: Tensor, values: Tensor, rows: Tensor, turn: Turn, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Turned keys and values of the slots `rows`, in `dtype`."""
-    keys, values = keys[rows], values[rows]
+    keys, values = keys.index_select(0, rows), values.index_select(0, rows)
     if keys.dtype == torch.uint8:
         keys, values = keys.view(torch.float8_e4m3fn), values.view(torch.float8_e4m3fn)
     return turned(keys.to(dtype), turn), values.to(dtype)

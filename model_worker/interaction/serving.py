@@ -9,8 +9,9 @@ Between two Chunks of an ear exactly `words_a_chunk` tokens of its response are 
 in idle time, or else by `hear` before the next Chunk. So what is written depends on the audio and on nothing else.
 
 A model of two tiers decides with its ear, and its decoder is woken only to speak: it then hears the Chunks that it has
-not heard yet, as many as it can remember. It works in `write` only and may be some Chunks behind the ear: what each
-Chunk means for it waits until all that was due before that Chunk is written. So the words are the same at any pace.
+not heard yet (unheard.py), as many as it can remember, some of them in one pass. It works in `write` only and may be
+some Chunks behind the ear: what each Chunk means for it waits until all that was due before that Chunk is written. So
+the words are the same at any pace.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -28,8 +30,9 @@ from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
 from model_worker.interaction.ears import Ear, Judged, Said, Text, Track
 from model_worker.interaction.padded import Padded
 from model_worker.interaction.perception import Perception
-from model_worker.interaction.tier import Tier
+from model_worker.interaction.tier import TOGETHER, Tier
 from model_worker.interaction.turns import Turns
+from model_worker.interaction.unheard import Unheard
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ class Serving:
     """Serves up to `slots` ears. Any thread may call anything: one pass is made at a time.
 
     `perceive` is the tower's pass; it and the tiers have a row number `slots` for padding. `ear`: the tier that
-    decides, where it is not the decoder. `passes`: tokens that one `write` adds to each response at most.
+    decides, where it is not the decoder, and `unheard` what the decoder has then not heard yet, with room for BEHIND
+    Chunks more than it remembers. `passes`: tokens that one `write` adds to each response at most.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Serving:
         perceive: Padded,
         decoder: Tier,
         ear: Tier | None,
+        unheard: Unheard | None,
         slots: int,
         passes: int = 1,
     ) -> None:
@@ -63,6 +68,7 @@ class Serving:
         self._perceive = perceive
         self._decoder = decoder
         self._ear = ear
+        self._unheard = unheard
         self._passes = passes
         self._free = list(reversed(range(slots)))
         self._ears: dict[int, Ear] = {}  # by slot, in the order in which they were opened
@@ -159,6 +165,8 @@ class Serving:
         self._decoder.close(slot)
         if self._ear:
             self._ear.close(slot)
+        if self._unheard:
+            self._unheard.wipe(slot)
         self._perception.reset(slot)
         self._free.append(slot)
 
@@ -234,7 +242,10 @@ class Serving:
         """Carry on where silence was decided, begin a response where not. Returns the responses that this cuts."""
         cut = []
         for (ear, index, _), own in zip(part, features, strict=True):
-            ear.pending.append((index, own, judged[ear].respond))
+            if self._unheard:
+                self._unheard.keep(ear.slot, ear.kept, own)
+                ear.kept += 1
+            ear.pending.append((index, judged[ear].respond))
             cut += self._settle(ear)
         return cut
 
@@ -242,9 +253,9 @@ class Serving:
         """Come to the Chunks before which nothing is due any more."""
         cut = []
         while ear.pending and not ear.behind:
-            index, own, respond = ear.pending.popleft()
-            if self._ear:
-                ear.unheard.append((own, respond))
+            index, respond = ear.pending.popleft()
+            if self._unheard:
+                ear.unheard.append((ear.kept - len(ear.pending) - 1, respond))
             if respond:
                 if ear.text and ear.text.token != self.config.tokens.text_end:
                     cut.append(Said(ear, ear.text.index, (), ended=True, cut=True))
@@ -294,14 +305,24 @@ class Serving:
         return self._write(writing) if writing else []
 
     def _wake(self, ears: Sequence[Ear]) -> None:
-        """The tier that speaks hears the oldest Chunk that it has not heard, of each of these ears."""
-        numbers = [(ear.slot, ear.voice.chunks, ear.voice.control) for ear in ears]
-        unheard = [ear.unheard[0] for ear in ears]
-        self._decoder.hear(numbers, torch.stack([features for features, _ in unheard]))
-        for ear, (_, responded) in zip(ears, unheard, strict=True):
-            ear.unheard.popleft()  # not before: a pass that fails is made again
-            ear.voice.heard(self._decoder.markers.control(responded))
-            ear.waking -= 1
+        """The tier that speaks hears the oldest Chunks that it has not heard: TOGETHER of each ear that has so many, or
+        one of each, whichever is for the first ear."""
+        assert self._unheard
+        together = TOGETHER if ears[0].waking >= TOGETHER else 1
+        ears = [ear for ear in ears if ear.waking >= together][: self._decoder.wakes // together]
+        control = self._decoder.markers.control
+        calls, kept = [], []
+        for ear in ears:
+            oldest = list(islice(ear.unheard, together))
+            controls = [control(responded) for _, responded in oldest]
+            calls.append((ear.slot, ear.voice.chunks, ear.voice.control, *controls[:-1]))
+            kept.append([(ear.slot, number) for number, _ in oldest])
+        self._decoder.wake(calls, self._unheard.of(kept))
+        for ear in ears:  # not before: a pass that fails is made again
+            for _ in range(together):
+                _, responded = ear.unheard.popleft()
+                ear.voice.heard(control(responded))
+            ear.waking -= together
 
     def _write(self, ears: Sequence[Ear]) -> list[Said]:
         calls = [(ear, ear.text) for ear in ears if ear.text]

@@ -3,6 +3,8 @@
     hear    13 tokens: the control token of the Chunk before, AUDIO_BEGIN, 10 features, ASSISTANT -> P(respond)
     write   one token of the response under way -> the next, the likeliest (greedy: the same audio, the same words)
 
+A decoder that slept hears TOGETHER Chunks in a pass: the same as one by one, but its weights are read once for all.
+
 Both take a few whole numbers a call and leave the rest to the device, so that either can be one CUDA graph. What a call
 has heard and written is counted by the host (serving.py); nothing but keys, values and times is kept here.
 """
@@ -18,13 +20,14 @@ import torch
 from torch import Tensor
 
 from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
-from model_worker.interaction.decoder import Decoder
+from model_worker.interaction.decoder import Decoder, Sight
 from model_worker.interaction.memory import BLOCK, EMPTY, STRIDE, Memory
 from model_worker.interaction.padded import Padded
 from model_worker.interaction.tokens import AUDIO_TOKENS, CHUNK_TOKENS, EMOTIONS, Tokens
 
 PREFIXES = 16  # Instructions whose keys and values are kept
 SLICE = 64  # tokens of an Instruction that are read in one pass: others wait for no more
+TOGETHER = 4  # Chunks of one call that a decoder which slept hears in one pass
 NOTHING = -1  # in place of a control token: there is none to append
 
 
@@ -59,7 +62,11 @@ class Markers:
 
 
 class Tier:
-    """The passes of one decoder over one memory. `ear`: of the small tier of a model that has two."""
+    """The passes of one decoder over one memory, over batches of `sizes`.
+
+    `ear`: of the small tier of a model that has two. `sleeps`: of the other one, the sizes of batches in which several
+    Chunks are heard.
+    """
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class Tier:
         sizes: Sequence[int],
         *,
         ear: bool = False,
+        sleeps: Sequence[int] = (),
     ) -> None:
         if CHUNK_TOKENS + config.longest + 2 > STRIDE:
             raise ValueError(f"a response may have {STRIDE - CHUNK_TOKENS - 2} tokens, not {config.longest}")
@@ -79,8 +87,9 @@ class Tier:
         self._prefixes: OrderedDict[tuple[int, ...], tuple[Tensor, Tensor]] = OrderedDict()
         weight = decoder.embed_tokens.weight
         self._reads = slice(-config.ear_features, None) if ear else slice(config.decoder.width)
-        features = torch.zeros(AUDIO_TOKENS, config.features, dtype=weight.dtype)
-        self._hear = Padded(self._hear_pass, (memory.scratch, 0, NOTHING), features, weight.device, sizes)
+        self._hear = self._hears(1, sizes)
+        if sleeps:
+            self._hear_several = self._hears(TOGETHER, sleeps)
         if not ear:
             tokens = config.tokens
             markers = {getattr(tokens, field.name) for field in fields(tokens)} - {tokens.text_end}
@@ -96,20 +105,50 @@ class Tier:
 
         `features` [B, 10, any]: all that the tower has for both tiers. Returns P(respond), [B] float32, on the device.
         """
-        return self._hear(calls, features)
+        return self._hear(calls, features[:, None])
+
+    def wake(self, calls: Sequence[Sequence[int]], features: Tensor) -> None:
+        """Append n Chunks, 1 or TOGETHER, to each of B calls, for a decoder that slept.
+
+        A call is (slot, number of its first Chunk, control token of the Chunk before each), `features` [B, n, 10, any].
+        """
+        hear = self._hear if features.shape[1] == 1 else self._hear_several
+        hear(calls, features)
+
+    @property
+    def wakes(self) -> int:
+        """Chunks that are heard in one `wake` at most."""
+        return self._hear_several.largest * TOGETHER
+
+    def _hears(self, chunks: int, sizes: Sequence[int]) -> Padded:
+        weight = self._decoder.embed_tokens.weight
+        features = torch.zeros(chunks, AUDIO_TOKENS, self._config.features, dtype=weight.dtype)
+        idle = (self.memory.scratch, 0, *[NOTHING] * chunks)
+        return Padded(self._hear_pass, idle, features, weight.device, sizes)
 
     def _hear_pass(self, numbers: Tensor, features: Tensor) -> Tensor:
-        rows, chunk, before = numbers.unbind(1)
-        memory, markers, embed = self.memory, self.markers, self._decoder.embed_tokens
-        begin, assistant = (embed.weight[marker].expand(len(rows), 1, -1) for marker in markers.around)
+        rows, chunk = numbers[:, 0], numbers[:, 1]
+        xs, sights = [], []
+        for n, own in enumerate(features.unbind(1)):
+            xs.append(self._embedded(numbers[:, 2 + n], own))
+            sights.append(self._appended(rows, chunk + n, numbers[:, 2 + n]))
+        state = self._decoder(torch.cat(xs, dim=1), sights)
+        return self._decoder.control(state, self.markers.keep_silence, self.markers.text_begin)
+
+    def _embedded(self, before: Tensor, features: Tensor) -> Tensor:
+        """A Chunk behind the control token of the one before, [B, 13, width]."""
+        embed = self._decoder.embed_tokens
+        begin, assistant = (embed.weight[marker].expand(len(before), 1, -1) for marker in self.markers.around)
         heard = self._decoder.heard(features[:, :, self._reads])
-        x = torch.cat([embed(before.clamp_min(0))[:, None], begin, heard, assistant], dim=1)
+        return torch.cat([embed(before.clamp_min(0))[:, None], begin, heard, assistant], dim=1)
+
+    def _appended(self, rows: Tensor, chunk: Tensor, before: Tensor) -> Sight:
+        """The same tokens in their places."""
+        memory = self.memory
         times = memory.chunk_times(chunk)
         nothing = (before == NOTHING)[:, None] & (torch.arange(BLOCK, device=rows.device) == 0)
         memory.forget_chunk(rows, chunk)
-        kept = times.masked_fill(nothing, EMPTY)
-        state = self._decoder(x, memory, rows, memory.chunk_places(chunk), times, kept)
-        return self._decoder.control(state, markers.keep_silence, markers.text_begin)
+        return self._decoder.look(memory, rows, memory.chunk_places(chunk), times, times.masked_fill(nothing, EMPTY))
 
     def write(self, calls: Sequence[tuple[int, int, int, int, int, int]], passes: int) -> Tensor:
         """Write up to `passes` tokens for each of B calls, and choose as many.
@@ -126,7 +165,7 @@ class Tier:
         rows = torch.where(quota > 0, slot, memory.scratch)
         times = memory.text_times(chunk, said)[:, None]
         x = self._decoder.embed_tokens(token)[:, None]
-        state = self._decoder(x, memory, rows, memory.text_places(count)[:, None], times, times)
+        state = self._decoder(x, [self._decoder.look(memory, rows, memory.text_places(count)[:, None], times, times)])
         # An emotion may only stand first, other markers nowhere.
         logits = self._decoder.words(state) + self._forbidden[said.clamp_max(1)]
         chosen = torch.where(said >= self._config.longest, end, logits.argmax(dim=1))
@@ -226,4 +265,4 @@ class Tier:
         device = self._decoder.embed_tokens.weight.device
         ids, where, when = (torch.tensor([list(row)], device=device) for row in (tokens, places, times))
         rows = torch.tensor([slot], device=device)
-        self._decoder(self._decoder.embed_tokens(ids), self.memory, rows, where, when, when)
+        self._decoder(self._decoder.embed_tokens(ids), [self._decoder.look(self.memory, rows, where, when, when)])

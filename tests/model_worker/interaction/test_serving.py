@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
 
+import gc
 from dataclasses import replace
 from threading import Thread
 from time import sleep
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.memory import Memory
 from model_worker.interaction.serving import BEHIND, Ear, NoRoom, Serving
-from model_worker.interaction.tier import PREFIXES, Tier
+from model_worker.interaction.tier import NOTHING, PREFIXES, TOGETHER, Tier
 from tests.model_worker.interaction.audio import in_chunks, sound
 from tests.model_worker.interaction.served import DEVICES, PREFIX, SMALL, TWO_TIERS, Heard, listen, serve, take
 
@@ -33,6 +34,8 @@ def state(serving: Serving) -> list[Tensor]:
     kept = [tensor for tier in tiers for tensor in (tier.memory.keys, tier.memory.values)]
     perception = serving._perception
     rows = [perception.state.tail, perception.state.loudest, perception._context]
+    if serving._unheard:
+        rows.append(torch.cat([serving._unheard._ring, serving._unheard._ring[:1]]))  # which has no slot for padding
     times = [tier.memory.times[:-1] for tier in tiers]
     return [tensor[:, :-1].clone() for tensor in kept] + [tensor[:-1].clone() for tensor in (*rows, *times)]
 
@@ -239,7 +242,8 @@ def fails(*_: object) -> None:
 def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hearing makes no pass of the decoder until that is too far behind; then no more than keeps it within bounds."""
     pcm = in_chunks(sound(5, 30))
-    serving = serve(replace(TWO_TIERS, threshold=1.0))
+    config = replace(TWO_TIERS, memory=replace(TWO_TIERS.memory, chunks=2 * TOGETHER + 1))
+    serving = serve(replace(config, threshold=1.0))
     ear = serving.open(PREFIX)
     passes: list[str] = []
     wake, write = serving._wake, serving._write
@@ -247,14 +251,14 @@ def test_an_ear_goes_on_hearing_while_its_decoder_wakes(monkeypatch: pytest.Monk
     monkeypatch.setattr(serving, "_write", lambda ears: (passes.append("write"), write(ears))[1])
     for index in range(10):
         serving.hear([(ear, index, pcm[index])])
-    serving.config = replace(TWO_TIERS, threshold=0.0)
+    serving.config = replace(config, threshold=0.0)
     serving.hear([(ear, 10, pcm[10])])
-    assert ear.waking == TWO_TIERS.memory.chunks
+    assert ear.waking == config.memory.chunks
     for index in range(BEHIND):
         serving.hear([(ear, 11 + index, pcm[11 + index])])
     assert passes == []
     serving.hear([(ear, 11 + BEHIND, pcm[11 + BEHIND])])
-    assert passes == ["wake"] * TWO_TIERS.memory.chunks + ["write"] * TWO_TIERS.words_a_chunk
+    assert passes == ["wake"] * 3 + ["write"] * TWO_TIERS.words_a_chunk  # TOGETHER, TOGETHER, and the last one
     assert len(ear.pending) == BEHIND
 
 
@@ -265,19 +269,19 @@ def test_who_writes_does_not_wait_for_those_that_wake(monkeypatch: pytest.Monkey
     serving.hear([(writer, 0, pcm[0])])
     serving.finish_due(writer)
     serving.config = replace(TWO_TIERS, threshold=1.0)
-    for index in range(3):
+    for index in range(2):
         serving.hear([(ear, index, pcm[index])])
     serving.hear([(writer, 1, pcm[1])])
     serving.config = replace(TWO_TIERS, threshold=0.0)
-    serving.hear([(ear, 3, pcm[3])])
-    assert (ear.waking, writer.waking) == (4, 0)
+    serving.hear([(ear, 2, pcm[2])])
+    assert (ear.waking, writer.waking) == (3, 0)  # fewer than TOGETHER: a pass for each
     passes: list[str] = []
     wake, write = serving._wake, serving._write
     monkeypatch.setattr(serving, "_wake", lambda ears: (passes.append("wake"), wake(ears))[1])
     monkeypatch.setattr(serving, "_write", lambda ears: (passes.append("write"), write(ears))[1])
-    for _ in range(4):
+    while ear.waking:
         serving.write()
-    assert passes == ["wake", "write", "wake", "write"]
+    assert passes == ["wake", "write", "wake", "write", "wake"]
 
 
 @BOTH
@@ -455,28 +459,75 @@ def test_a_call_taken_over_remembers_what_was_said(config: InteractionConfig) ->
 
 def test_the_decoder_is_woken_to_what_it_would_have_heard() -> None:
     """Woken for several Chunks of several calls, it says what it says when it is fed the same Chunks one by one."""
-    pcm = [in_chunks(sound(seed, 4)) for seed in range(2)]
-    serving = serve(replace(TWO_TIERS, threshold=1.0))
+    chunks = 2 * TOGETHER + 1
+    pcm = [in_chunks(sound(seed, chunks)) for seed in range(2)]
+    config = replace(TWO_TIERS, memory=replace(TWO_TIERS.memory, chunks=chunks))
+    serving = serve(replace(config, threshold=1.0))
     ears = [serving.open(PREFIX) for _ in pcm]
-    for index in range(3):
-        serving.hear([(ear, index, chunks[index]) for ear, chunks in zip(ears, pcm, strict=True)])
-    assert (serving._decoder.memory.times[:2] >= TWO_TIERS.memory.prefix).sum() == 0
-    fed = [[own for own, _ in ear.unheard] for ear in ears]
-    serving.config = replace(TWO_TIERS, threshold=0.0)
-    serving.hear([(ear, 3, chunks[3]) for ear, chunks in zip(ears, pcm, strict=True)])
-    lives = {ear: Heard(words={3: []}) for ear in ears}
-    fed = [[*own, ear.unheard[-1][0]] for own, ear in zip(fed, ears, strict=True)]
+    for index in range(chunks):
+        serving.config = replace(config, threshold=1.0 if index < chunks - 1 else 0.0)
+        serving.hear([(ear, index, own[index]) for ear, own in zip(ears, pcm, strict=True)])
+        assert (serving._decoder.memory.times[:2] >= config.memory.prefix).sum() == 0
+    single, tokens = serve(config)._decoder, config.tokens
+    assert serving._unheard
+    fed = serving._unheard.of([[(ear.slot, number) for number in range(chunks)] for ear in ears])
+    lives = {ear: Heard(words={chunks - 1: []}) for ear in ears}
     while serving.busy:
         take(lives, serving.write())
 
-    single, tokens = serve(TWO_TIERS)._decoder, TWO_TIERS.tokens
-    for slot, (ear, chunks) in enumerate(zip(ears, fed, strict=True)):
+    for slot, (ear, own) in enumerate(zip(ears, fed, strict=True)):
         single.open(slot, PREFIX)
-        for number, features in enumerate(chunks):
+        for number, features in enumerate(own):
             single.hear([(slot, number, tokens.keep_silence if number else -1)], features[None])
-        chosen = single.write([(slot, tokens.text_begin, 0, 3, 0, TWO_TIERS.words_a_chunk)], 3)
-        assert lives[ear].words[3] == [token for token in chosen[0].tolist() if token != tokens.text_end]
-        assert lives[ear].words[3]
+        chosen = single.write([(slot, tokens.text_begin, 0, chunks - 1, 0, config.words_a_chunk)], 3)
+        assert lives[ear].words[chunks - 1] == [token for token in chosen[0].tolist() if token != tokens.text_end]
+        assert lives[ear].words[chunks - 1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_several_chunks_in_a_pass_are_heard_as_one_by_one(device: str) -> None:
+    """Also while the oldest are forgotten, beside a row of padding, and whatever was decided at each."""
+    config, tokens, chunks = TWO_TIERS, TWO_TIERS.tokens, 3 * TOGETHER
+    assert chunks > 2 * config.memory.chunks
+    heard = torch.randn(2, chunks, 10, config.features, device=device)
+    silent = tokens.keep_silence
+    controls = [[NOTHING, silent, NOTHING, silent, silent, NOTHING] * 2, [NOTHING, silent, silent, silent] * 3]
+    one, several = (serve(config, slots=2, device=device)._decoder for _ in range(2))
+    several._hear_several = several._hears(TOGETHER, (3,))
+    for tier in (one, several):
+        for slot in range(2):
+            tier.open(slot, PREFIX, said=[[tokens.text_begin, 5, 6, tokens.text_end]])
+    for last in range(TOGETHER, chunks + 1, TOGETHER):
+        first = last - TOGETHER
+        for number in range(first, last):
+            one.wake([(slot, number, controls[slot][number]) for slot in range(2)], heard[:, number : number + 1])
+        several.wake([(slot, first, *controls[slot][first:last]) for slot in range(2)], heard[:, first:last])
+        assert torch.equal(one.memory.times[:2], several.memory.times[:2])
+        for kept in ("keys", "values"):
+            exact, wide = getattr(one.memory, kept)[:, :2], getattr(several.memory, kept)[:, :2]
+            assert (exact - wide).abs().max() < 1e-4
+    calls = [(slot, tokens.text_begin, 4, chunks - 1, 0, 3) for slot in range(2)]
+    assert torch.equal(one.write(calls, 3), several.write(calls, 3))
+
+
+def test_what_is_kept_for_a_decoder_that_sleeps_takes_no_more_memory() -> None:
+    """However long it sleeps, and however far it is behind: a copy, so that no batch is kept for one of its rows."""
+    pcm = in_chunks(sound(5, 20))
+    serving = serve(replace(TWO_TIERS, threshold=0.0))
+    ears = [serving.open(PREFIX) for _ in range(3)]
+
+    def taken() -> int:
+        gc.collect()
+        return sum(one.nbytes for one in gc.get_objects() if issubclass(type(one), Tensor))
+
+    before = taken()
+    for index, chunk in enumerate(pcm):
+        serving.hear([(ear, index, chunk) for ear in ears])
+    assert len(ears[0].pending) == BEHIND
+    serving.config = replace(TWO_TIERS, threshold=1.0)
+    for index in range(len(pcm), 2 * len(pcm)):
+        serving.hear([(ear, index, pcm[index - len(pcm)]) for ear in ears])
+    assert taken() == before
 
 
 def test_eight_bit_memory_decides_almost_the_same() -> None:
