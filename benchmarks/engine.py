@@ -53,14 +53,13 @@ EXAMPLES = """examples:
   offhook bench engine --size test --seconds 4 --minutes 2 --ages 10,60
   offhook bench engine --dtype bfloat16 --parts ramp --speaking 0
   offhook bench engine --size 3b --window 2k             on a GPU: 32 to 512 calls
-  offhook bench engine --size 3b --window 1k,2k,4k --kv fp8 --p99 100 --json 3b.json
+  offhook bench engine --size 3b --window 1k,2k,4k --p99 100 --json 3b.json
   scripts/bench_gpu                                      all of it for 3b, where only a GPU and torch are
 """
 PARTS = ("ramp", "baseline", "age")
 CALLS_CPU = "1,2,3,4,6,8,12,16,24,32"
 CALLS_GPU = "32,64,128,192,256,384,512"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-KEPT = {"same": None, "fp8": torch.float8_e4m3fn}
 OF_A_GPU = "cuda"
 
 
@@ -70,19 +69,18 @@ class Bench:
 
     checkpoint: Checkpoint
     config: InteractionConfig
-    storage: torch.dtype | None
     device: torch.device
     audio: Tensor
     work: Work
     options: argparse.Namespace
 
     def serve(self, slots: int, batch: int) -> Rehearsed:
-        return rehearse(self.checkpoint, self.config, slots, self.storage, batch)
+        return rehearse(self.checkpoint, self.config, slots, batch)
 
     @property
     def element(self) -> int:
         """Bytes of a kept number."""
-        return (self.storage or self.checkpoint.decoder["embed_tokens.weight"].dtype).itemsize
+        return self.checkpoint.decoder["embed_tokens.weight"].dtype.itemsize
 
 
 def say(text: str = "") -> None:
@@ -137,7 +135,7 @@ def run_baseline(bench: Bench) -> dict[str, Any]:
     )
     say("     age   ours ms  theirs ms   times  CPU times  our GFLOP  their GFLOP   times  the call so far  in time")
     serving = bench.serve(2, 1)
-    public = PublicServer(bench.checkpoint, bench.config, bench.storage)
+    public = PublicServer(bench.checkpoint, bench.config)
     ages = []
     for row in compare(serving, public, bench.device, bench.audio, options.ages, work):
         ages.append(row)
@@ -207,7 +205,6 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cycles", type=int, default=5, help="of 20 Chunks and one response, old and young in turns")
     parser.add_argument("--device", choices=("cpu", OF_A_GPU), help="default: a GPU if there is one")
     parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: bfloat16 on a GPU, float32 on a CPU")
-    parser.add_argument("--kv", choices=tuple(KEPT), default="same", help="type of the kept keys and values")
     parser.add_argument("--threads", type=int, default=2, help="on a CPU, as OFFHOOK_WORKER_THREADS")
     parser.add_argument("--voice", type=Path, default=VOICE, help="a WAV: what all callers say")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
@@ -237,8 +234,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if device.type == "cpu":
         torch.set_num_threads(options.threads)
     checkpoint, line = open_checkpoint(options.checkpoint, options.size, options.seed, device, DTYPES[options.dtype])
-    say(f"{line}, {options.dtype}, keys and values {options.kv}; {machine(options)}")
-    found: dict[str, Any] = {"model": line, "machine": machine(options), "dtype": options.dtype, "kv": options.kv}
+    say(f"{line}, {options.dtype}; {machine(options)}")
+    found: dict[str, Any] = {"model": line, "machine": machine(options), "dtype": options.dtype}
     found["windows"] = []
     audio = recording(options.voice)
     for window in options.window:
@@ -248,7 +245,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             f"\nwindow: {held.chunks * BLOCK:,} tokens of audio ({held.chunks * CHUNK_S:.1f} s), {held.prefix} of the "
             f"Instruction, {held.text} of text; the Instruction fills its room"
         )
-        bench = Bench(checkpoint, config, KEPT[options.kv], device, audio, count_work(config), options)
+        bench = Bench(checkpoint, config, device, audio, count_work(config), options)
         figures: dict[str, Any] = {"audio_tokens": held.chunks * BLOCK, "places": held.places}
         for part in options.parts:
             figures[part] = RUN[part](bench)

@@ -85,10 +85,10 @@ class Everything:
 class PublicServer:
     """One call. `refused` and `dropped` count Chunks and caches."""
 
-    def __init__(self, checkpoint: Checkpoint, config: InteractionConfig, storage: torch.dtype | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: InteractionConfig) -> None:
         # It writes a reply in one go, and its window is its cache.
         config = replace(with_chunks(config, POSITIONS // BLOCK), words_a_chunk=config.longest + 2)
-        self.serving: Rehearsed = rehearse(checkpoint, config, 1, storage, 1)
+        self.serving: Rehearsed = rehearse(checkpoint, config, 1, 1)
         self.everything = Everything(checkpoint)
         self.serving._perceive = cast(Padded, self.everything)
         self.prefix = instruction(config)

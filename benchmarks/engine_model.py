@@ -54,13 +54,11 @@ class Rehearsed(Serving):
         return judged
 
 
-def rehearse(
-    checkpoint: Checkpoint, config: InteractionConfig, slots: int, storage: torch.dtype | None, batch: int
-) -> Rehearsed:
+def rehearse(checkpoint: Checkpoint, config: InteractionConfig, slots: int, batch: int) -> Rehearsed:
     """`checkpoint` with the memory of `config`, put to work."""
     on_gpu = checkpoint.decoder["embed_tokens.weight"].is_cuda
     sizes = [1 << power for power in range(batch.bit_length()) if 1 << power < batch] + [batch] if on_gpu else None
-    return Rehearsed(build(replace(checkpoint, config=config), slots, storage, sizes))
+    return Rehearsed(build(replace(checkpoint, config=config), slots, sizes))
 
 
 def sized(config: InteractionConfig, window: int | None) -> InteractionConfig:

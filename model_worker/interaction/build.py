@@ -22,14 +22,11 @@ from model_worker.scheduler import BATCH
 GPU_PASSES = 2  # tokens between two looks at what was written
 
 
-def build(
-    checkpoint: Checkpoint, slots: int, storage: torch.dtype | None = None, sizes: Sequence[int] | None = None
-) -> Serving:
+def build(checkpoint: Checkpoint, slots: int, sizes: Sequence[int] | None = None) -> Serving:
     """Serve a checkpoint, on the device and in the type that its weights have.
 
-    `storage`: the type of the keys and values that are kept, torch.float8_e4m3fn for half of the memory. `sizes`: of
-    batches, or else what can come: as many as the worker steps at once, or as there are slots. On a GPU all passes are
-    captured here, which takes a while. Raises torch.OutOfMemoryError if the slots do not fit.
+    `sizes`: of batches, or else what can come: as many as the worker steps at once, or as there are slots. On a GPU all
+    passes are captured here, which takes a while. Raises torch.OutOfMemoryError if the slots do not fit.
     """
     config, weight = checkpoint.config, checkpoint.decoder["embed_tokens.weight"]
     on_gpu = weight.device.type == "cuda"
@@ -46,7 +43,7 @@ def build(
 
     def tier(decoder: DecoderConfig, remembered: MemoryConfig, weights: dict[str, Tensor], ear: bool = False) -> Tier:
         network = Decoder.of(decoder, weights, features=config.ear_features if ear else None)
-        memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, storage, compiled=on_gpu)
+        memory = Memory(remembered, decoder, slots, weight.device, weight.dtype, compiled=on_gpu)
         if memory.compiled:  # before anything is captured, and not in the middle of a call
             network.warm(memory, sizes)
         return Tier(config, network, memory, sizes, ear=ear, sleeps=(together or [1]) if two and not ear else ())

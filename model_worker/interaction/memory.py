@@ -18,10 +18,9 @@ from model_worker.interaction.tokens import CHUNK_TOKENS
 STRIDE = 4096  # times from one Chunk to the next: its tokens and the longest response to it
 BLOCK = CHUNK_TOKENS + 1  # places a Chunk: its tokens, and the control token after them
 EMPTY = -1  # the time of a place where nothing stands
-LARGEST_FP8 = 448.0  # of e4m3; beyond it there is only "not a number"
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines of angles, [..., head_width / 2] each
-Recall = Callable[[Tensor, Tensor, Tensor, Turn, torch.dtype], tuple[Tensor, Tensor]]
+Recall = Callable[[Tensor, Tensor, Tensor, Turn], tuple[Tensor, Tensor]]
 
 
 class Memory:
@@ -31,7 +30,6 @@ class Memory:
     what a call chose or what an earlier batch heard can stand there until it is overwritten. It is seen by rows of the
     scratch slot only, and what those give is thrown away.
 
-    `storage` is the type they are kept in: the decoder's `dtype`, or torch.float8_e4m3fn for half of the memory.
     `compiled`: whether reading them is compiled, once for each size of batch, when it is first read (Decoder.warm).
     """
 
@@ -42,7 +40,6 @@ class Memory:
         slots: int,
         device: torch.device,
         dtype: torch.dtype,
-        storage: torch.dtype | None = None,
         *,
         compiled: bool = False,
     ) -> None:
@@ -53,12 +50,9 @@ class Memory:
         self.dtype = dtype
         self.compiled = compiled
         self._recalls: dict[int, Recall] = {}  # by rows
-        self._fp8 = storage == torch.float8_e4m3fn
         shape = (decoder.layers, slots + 1, decoder.kv_heads, config.places, decoder.head_width)
-        # Bytes, because few operations know float8.
-        kept = torch.uint8 if self._fp8 else storage or dtype
-        self.keys = torch.zeros(shape, dtype=kept, device=device)
-        self.values = torch.zeros(shape, dtype=kept, device=device)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.times = torch.full((slots + 1, config.places), EMPTY, dtype=torch.int64, device=device)
         self.times[self.scratch, 0] = 0  # so that whoever is sent to the scratch slot sees something
 
@@ -112,14 +106,14 @@ class Memory:
 
     def store(self, layer: int, rows: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Write the `keys` and `values` [B, T, kv_heads, head_width] of new tokens to their `places` [B, T]."""
-        self.keys[layer][rows[:, None], :, places] = self._pack(keys)
-        self.values[layer][rows[:, None], :, places] = self._pack(values)
+        self.keys[layer][rows[:, None], :, places] = keys
+        self.values[layer][rows[:, None], :, places] = values
 
     def load(self, layer: int, rows: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
         """Keys, turned by `turn` [B, 1, places, head_width / 2], and values of whole slots: each
         [B, kv_heads, places, head_width]."""
         # Most of a pass's memory traffic is here.
-        return self._recall(len(rows))(self.keys[layer], self.values[layer], rows, turn, self.dtype)
+        return self._recall(len(rows))(self.keys[layer], self.values[layer], rows, turn)
 
     def _recall(self, rows: int) -> Recall:
         if not self.compiled:
@@ -127,11 +121,6 @@ class Memory:
         if rows not in self._recalls:
             self._recalls[rows] = compiled_recall()
         return self._recalls[rows]
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        if self._fp8:
-            return tensor.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).view(torch.uint8)
-        return tensor.to(self.keys.dtype)
 
     # --- slots --------------------------------------------------------------------------------------------------
 
@@ -158,12 +147,9 @@ class Memory:
         self.times[slot, :length] = torch.arange(length, device=self.times.device)
 
 
-def recall(keys: Tensor, values: Tensor, rows: Tensor, turn: Turn, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Turned keys and values of the slots `rows`, in `dtype`."""
-    keys, values = keys.index_select(0, rows), values.index_select(0, rows)
-    if keys.dtype == torch.uint8:
-        keys, values = keys.view(torch.float8_e4m3fn), values.view(torch.float8_e4m3fn)
-    return turned(keys.to(dtype), turn), values.to(dtype)
+def recall(keys: Tensor, values: Tensor, rows: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
+    """Turned keys and values of the slots `rows`."""
+    return turned(keys.index_select(0, rows), turn), values.index_select(0, rows)
 
 
 def compiled_recall() -> Recall:

@@ -48,7 +48,7 @@ def test_it_runs(tmp_path: Path) -> None:
 
 def test_a_response_that_is_planned_is_written_as_any_other() -> None:
     config = sized(TEST, None)
-    serving = rehearse(random_checkpoint("test", 1, CPU, torch.float32), config, 2, None, 32)
+    serving = rehearse(random_checkpoint("test", 1, CPU, torch.float32), config, 2, 32)
     ears = [serving.open(instruction(config)) for _ in range(2)]
     serving.plan = lambda ear, index: ear is ears[0] and index == 1
     words, responded = 0, []
@@ -74,7 +74,7 @@ def test_all_encoded_again_is_the_same_to_the_network() -> None:
 
 def test_the_public_server_forgets_and_does_not() -> None:
     config = with_chunks(sized(TEST, None), 16)
-    public = PublicServer(random_checkpoint("test", 1, CPU, torch.float32), config, None)
+    public = PublicServer(random_checkpoint("test", 1, CPU, torch.float32), config)
     public.serving.plan = lambda ear, index: len(public.everything.heard) == 3
     assert [public.hear(pcm).respond for pcm in AUDIO[:3]] == [False, False, True]
     assert public.dropped == 0

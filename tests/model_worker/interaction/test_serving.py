@@ -528,13 +528,3 @@ def test_what_is_kept_for_a_decoder_that_sleeps_takes_no_more_memory() -> None:
     for index in range(len(pcm), 2 * len(pcm)):
         serving.hear([(ear, index, pcm[index - len(pcm)]) for ear in ears])
     assert taken() == before
-
-
-def test_eight_bit_memory_decides_almost_the_same() -> None:
-    pcm = in_chunks(sound(1, 10))
-    lives = []
-    for storage in (None, torch.float8_e4m3fn):
-        serving = serve(NEVER, storage=storage)
-        lives += listen(serving, [(serving.open(PREFIX), 0, pcm)])
-    assert lives[0].scores != lives[1].scores
-    assert lives[0].scores == pytest.approx(lives[1].scores, abs=0.06)
