@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     # Model worker
     model: str = Field("cascade", description="cascade, interaction:DIR (a checkpoint), echo (does nothing)")
     worker_calls: int = Field(12, ge=1, description="calls one worker takes at once")
+    worker_ears: int = Field(
+        0, ge=0, description="slots of the Audio Interaction Model; 0: two for each of those calls"
+    )
     worker_threads: int = Field(2, ge=1)
     no_audio_s: float = Field(
         180.0,

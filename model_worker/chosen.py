@@ -49,7 +49,7 @@ def load(settings: Settings, environment: Mapping[str, str]) -> tuple[Model, Mak
         from model_worker.speaker import Speaker
         from model_worker.voices import load_voice
 
-        model = _interaction(settings, environment, settings.worker_calls)
+        model = _interaction(settings, environment, settings.worker_calls, settings.worker_ears)
         voice = load_voice(settings, Catalogue(settings.models, overrides=environment))
         return model, lambda post: Speaker(voice, post)
     raise _unknown(settings.model)
@@ -74,7 +74,7 @@ def load_to_decide_again(settings: Settings, environment: Mapping[str, str], cal
     raise _unknown(settings.model)
 
 
-def _interaction(settings: Settings, environment: Mapping[str, str], calls: int) -> Model:
+def _interaction(settings: Settings, environment: Mapping[str, str], calls: int, ears: int = 0) -> Model:
     try:
         from model_worker.interaction.load import load_interaction
     except ModuleNotFoundError as error:
@@ -84,7 +84,8 @@ def _interaction(settings: Settings, environment: Mapping[str, str], calls: int)
     from model_worker.catalogue import Catalogue
 
     catalogue = Catalogue(settings.models, overrides=environment)
-    return load_interaction(settings.model.removeprefix(INTERACTION), calls, settings.worker_threads, catalogue.path)
+    directory = settings.model.removeprefix(INTERACTION)
+    return load_interaction(directory, calls, settings.worker_threads, catalogue.path, ears)
 
 
 def _unknown(name: str) -> SettingsError:

@@ -34,8 +34,11 @@ def located(directory: str) -> Path:
     return path
 
 
-def load_interaction(directory: str, calls: int, threads: int, find: Find | None = None) -> Interaction:
+def load_interaction(directory: str, calls: int, threads: int, find: Find | None = None, ears: int = 0) -> Interaction:
     """Room for `calls`, `threads` on a CPU. bfloat16 on a GPU, float32 on a CPU.
+
+    `ears`: slots, where not every call is to find two, because one that the model answers has one ear; at least two,
+    which the next call may need. 0: two for each of `calls`, whatever they are.
 
     `directory` may be the name of a model that comes with this package. `find` tells where the catalogue has what a
     small checkpoint builds on. Raises SettingsError when there is no such directory or not so much memory,
@@ -55,11 +58,13 @@ def load_interaction(directory: str, calls: int, threads: int, find: Find | None
             f"OFFHOOK_MODEL=interaction:{directory}: the GPU has not enough free memory for the model alone: end what "
             "else uses the GPU, or choose a smaller model"
         ) from error
+    slots = max(EARS_A_CALL, ears or EARS_A_CALL * calls)
     try:
-        serving = build(checkpoint, slots=EARS_A_CALL * calls)
+        serving = build(checkpoint, slots)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
-            f"no memory on the GPU for {calls} calls: set OFFHOOK_WORKER_CALLS lower, or choose a smaller model"
+            f"no memory on the GPU for {slots} ears: set OFFHOOK_WORKER_CALLS or OFFHOOK_WORKER_EARS lower, or choose "
+            "a smaller model"
         ) from error
     name = f"interaction:{path.resolve().name}"
     log.info("%s (%s, %s) is loaded after %.1f s", name, checkpoint.config.name, device, time.perf_counter() - began)

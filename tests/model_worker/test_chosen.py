@@ -12,6 +12,7 @@ from calls.settings import Settings
 from model_worker.chosen import load, load_to_decide_again
 from model_worker.interaction.config import TEST
 from model_worker.interaction.make import make_native
+from model_worker.interaction.model import Interaction
 from model_worker.interaction.random_weights import RandomWeights
 
 
@@ -37,3 +38,16 @@ def test_a_checkpoint_is_named_by_its_directory(tmp_path: Path) -> None:
     make_native(tmp_path / "tiny", RandomWeights(TEST, seed=1))
     model = load_to_decide_again(Settings(model=f"interaction:{tmp_path / 'tiny'}"), {})
     assert (model.name, model.transcribes, model.load()) == ("interaction:tiny", False, 0.0)
+
+
+@pytest.mark.parametrize(("ears", "slots"), [(0, 8), (5, 5), (1, 2)])
+def test_a_worker_has_two_slots_a_call_unless_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ears: int, slots: int
+) -> None:
+    """And never fewer than the next call may need."""
+    make_native(tmp_path / "tiny", RandomWeights(TEST, seed=1))
+    monkeypatch.setattr("model_worker.voices.load_voice", lambda *_: None)
+    model, _ = load(Settings(model=f"interaction:{tmp_path / 'tiny'}", worker_calls=4, worker_ears=ears), {})
+    assert isinstance(model, Interaction)
+    assert model._serving.slots == slots
+    assert model.load() == 0.0

@@ -27,5 +27,5 @@ def test_weights_that_do_not_fit_say_what_to_do(tmp_path: Path, monkeypatch: pyt
 def test_calls_that_do_not_fit_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "load", lambda *args: None)
     monkeypatch.setattr(load_module, "build", full)
-    with pytest.raises(SettingsError, match="for 4 calls: set OFFHOOK_WORKER_CALLS lower, or choose a smaller model"):
+    with pytest.raises(SettingsError, match="for 8 ears: set OFFHOOK_WORKER_CALLS or OFFHOOK_WORKER_EARS lower, or"):
         load_interaction(str(tmp_path), calls=4, threads=torch.get_num_threads())
