@@ -3,8 +3,8 @@
 Three parts, with Serving itself (no bus, no telephony), in one process and on one network:
 
   ramp      more and more live calls in real time, each a Chunk every 0.4 s at its own phase, a share of them being
-            written for at 20 tokens/s at any time, until one is answered late. Times are from the end of a Chunk until
-            its control token is known to the host.
+            written for at any time, as fast as a worker writes on this device, until one is answered late. Times are
+            from the end of a Chunk until its control token is known to the host.
   baseline  the public reference server's behaviour (a batch of one, everything heard so far encoded again for every
             Chunk, the cache dropped after each reply and at 1,500 positions, deaf while it speaks) beside ours, at
             call ages of 10 s to 10 minutes: seconds measured, floating-point operations counted
@@ -21,7 +21,7 @@ import gc
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from benchmarks.engine_ramp import Figures, ramp, warm_up
 from calls.audio import CHUNK_S
 from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import PRESETS, InteractionConfig
+from model_worker.interaction.load import paced
 from model_worker.interaction.memory import BLOCK
 
 EXAMPLES = """examples:
@@ -198,6 +199,7 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--calls", type=numbers, help=f"to ramp through: {CALLS_CPU}; on a GPU {CALLS_GPU}")
     parser.add_argument("--seconds", type=float, default=12.0, help="for each number of calls, beside its warm-up")
     parser.add_argument("--speaking", type=float, default=0.25, help="share of the calls that are being written for")
+    parser.add_argument("--words", type=int, help="tokens a Chunk of those; default: as a worker writes on this device")
     parser.add_argument("--p99", type=float, metavar="MS", help="more than that does not hold either")
     parser.add_argument("--batch", type=int, default=32, help="Chunks a pass at most: 32 is what the worker takes")
     parser.add_argument("--ages", type=numbers, default=[10, 60, 120, 300, 600], help="seconds, for the baseline")
@@ -234,7 +236,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if device.type == "cpu":
         torch.set_num_threads(options.threads)
     checkpoint, line = open_checkpoint(options.checkpoint, options.size, options.seed, device, DTYPES[options.dtype])
-    say(f"{line}, {options.dtype}; {machine(options)}")
+    config = paced(checkpoint, device.type == OF_A_GPU)
+    checkpoint = replace(checkpoint, config=replace(config, words_a_chunk=options.words or config.words_a_chunk))
+    say(f"{line}, {options.dtype}, {checkpoint.config.words_a_chunk} tokens a Chunk; {machine(options)}")
     found: dict[str, Any] = {"model": line, "machine": machine(options), "dtype": options.dtype}
     found["windows"] = []
     audio = recording(options.voice)
