@@ -120,8 +120,8 @@ class Interaction:
             for side in call.sides.values():
                 if call.mode is Mode.TRANSCRIBE:
                     self._finish(side)
+                self._write_out(side)
                 with self._lock:
-                    self._write_due(side)
                     self._end(side, cancelled=True)
         finally:
             self._release(call)
@@ -159,12 +159,18 @@ class Interaction:
         """The transcript under way is written to its end: words come only with Chunks, so it hears silence."""
         config = self._serving.config
         for _ in range(config.longest // config.words_a_chunk + 1):
+            self._write_out(side)
             with self._lock:
                 if side.saying is None or side.ear.due is None:
                     return
                 _, said = self._serving.hear([(side.ear, side.ear.due, torch.zeros(CHUNK_SAMPLES))])
                 self._write(said)
-                self._write_due(side)
+
+    def _write_out(self, side: Side) -> None:
+        """All that is due, a piece at a time: other calls are heard in between."""
+        while side.ear.behind:
+            with self._lock:
+                self._write(self._serving.write_due(side.ear))
 
     # --- a step -----------------------------------------------------------------------------------------------
 
@@ -231,7 +237,8 @@ class Interaction:
             side.stopped = True
 
     def _write_due(self, side: Side) -> None:
-        self._write(self._serving.finish_due(side.ear))
+        while side.ear.behind:
+            self._write(self._serving.write_due(side.ear))
 
     def _get_ready(self) -> None:
         """Compute one slice of a prefix, which `serving` keeps."""

@@ -117,6 +117,7 @@ class Serving:
         with self._lock:
             if self._ears.get(ear.slot) is ear:
                 del self._ears[ear.slot]
+                ear.text, ear.waking = None, 0
                 self._empty(ear.slot)
 
     def cancel(self, ear: Ear) -> None:
@@ -281,10 +282,11 @@ class Serving:
         with self._lock:
             return self._work([ear for ear in self._ears.values() if ear.behind])
 
-    def finish_due(self, ear: Ear) -> list[Said]:
-        """Write what this ear has still to write before its next Chunk, and nothing for others."""
+    def write_due(self, ear: Ear) -> list[Said]:
+        """The same for this ear alone. It is `behind` until all is written that is due before its next Chunk: of a
+        decoder that is BEHIND its ear, the words of so many Chunks, and what wakes it to them."""
         with self._lock:
-            return self._catch_up([ear]) if self._ears.get(ear.slot) is ear else []
+            return self._work([ear]) if ear.behind else []
 
     def _catch_up(self, ears: Sequence[Ear], allowed: int = 0) -> list[Said]:
         """Write what is due before the next Chunks of these ears, until each has fewer than `allowed` to come to."""

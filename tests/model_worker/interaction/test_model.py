@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
@@ -14,7 +14,7 @@ from calls.events import Decided, Event, Partial, ResponseClosed, ResponseDelta,
 from calls.model import Answer, Choice, Instruction, Mode, Participant, Role
 from model_worker.interaction.build import build
 from model_worker.interaction.config import InteractionConfig
-from model_worker.interaction.ears import Ear
+from model_worker.interaction.ears import Ear, Said
 from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import NoRoom
@@ -332,3 +332,34 @@ def test_a_call_has_two_ears_at_most() -> None:
     stream = served.open("c1", Instruction(Mode.TRANSCRIBE, "", people), lambda event: None, Past())
     assert set(stream.sides) == {"caller", "human_agent"}
     served.close(stream)
+
+
+@pytest.mark.parametrize("mode", [Mode.ANSWER, Mode.TRANSCRIBE])
+def test_others_are_heard_between_two_pieces_of_what_a_call_that_ends_has_still_to_write(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = model(replace(SLOW_TIERS, threshold=0.0))
+    stream = served.open("c1", told(mode), lambda event: None, Past())
+    for chunk in HEARD[:8]:
+        served.step([(stream, chunk)])
+    assert len(stream.sides["caller"].ear.pending) == 7  # its decoder is as far behind
+    pieces: list[int] = []  # of work, each time that the lock is held
+    work = served._serving._work
+
+    class Held:
+        def __enter__(self) -> None:
+            pieces.append(0)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def counted(ears: Sequence[Ear]) -> list[Said]:
+        pieces[-1] += 1
+        return work(ears)
+
+    monkeypatch.setattr(served, "_lock", Held())
+    monkeypatch.setattr(served._serving, "_work", counted)
+    served.close(stream)
+    assert sum(pieces) > 7
+    assert max(pieces) == 1
+    assert served.load() == 0.0
