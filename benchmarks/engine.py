@@ -36,13 +36,15 @@ from benchmarks.engine_model import (
     SPARE,
     VOICE,
     Rehearsed,
+    compiled,
+    nothing_compiled_since,
     open_checkpoint,
     recording,
     rehearse,
     sized,
     slot_bytes,
 )
-from benchmarks.engine_ramp import Figures, ramp, warm_up
+from benchmarks.engine_ramp import PHASES, Figures, ramp, warm_up
 from calls.audio import CHUNK_S
 from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import PRESETS, InteractionConfig
@@ -97,12 +99,14 @@ def run_ramp(bench: Bench) -> dict[str, Any]:
     if bench.device.type == OF_A_GPU:
         slots = min(slots, (torch.cuda.mem_get_info(bench.device)[0] - SPARE) // one)
     numbers = [calls for calls in options.calls if calls <= slots]
-    say(f"ramp: {one / MIB:,.1f} MiB a call, {options.speaking:.0%} speaking, {options.seconds:g} s for each number")
+    talk = f"{options.speaking:.0%} speaking, phases {options.phases}"
+    say(f"ramp: {one / MIB:,.1f} MiB a call, {talk}, {options.seconds:g} s for each number")
     for calls in sorted(set(options.calls) - set(numbers)):
         say(f"  {calls} calls do not fit into the memory, which holds {slots}")
     say("  calls    p50    p99    max ms  missed   chunks  tokens/s  speaking  batch  busy  CPU ms/call-s  memory MB")
     steps: list[Figures] = []
     serving = bench.serve(max(numbers, default=1), options.batch)
+    built = compiled()
     warm_up(serving, bench.audio)
     for f in ramp(
         serving,
@@ -112,8 +116,10 @@ def run_ramp(bench: Bench) -> dict[str, Any]:
         seconds=options.seconds,
         speaking=options.speaking,
         batch=options.batch,
+        phases=options.phases,
         p99_ms=options.p99,
     ):
+        nothing_compiled_since(built)
         steps.append(f)
         given_up = "   given up: hopelessly late" if f.given_up else ""
         say(
@@ -137,6 +143,7 @@ def run_baseline(bench: Bench) -> dict[str, Any]:
     say("     age   ours ms  theirs ms   times  CPU times  our GFLOP  their GFLOP   times  the call so far  in time")
     serving = bench.serve(2, 1)
     public = PublicServer(bench.checkpoint, bench.config)
+    built = compiled()
     ages = []
     for row in compare(serving, public, bench.device, bench.audio, options.ages, work):
         ages.append(row)
@@ -145,6 +152,7 @@ def run_baseline(bench: Bench) -> dict[str, Any]:
             f"{row['cpu_times']:10.1f} {row['ours_gflop']:10.2f} {row['theirs_gflop']:12.1f} {row['work']:7.1f} "
             f"{row['work_of_the_call']:16.1f} {'yes' if row['in_time'] else 'no':>8}"
         )
+    nothing_compiled_since(built)
     spoken = live(public, bench.audio, options.seconds, options.speaking)
     say(
         f"  theirs, live for its first {spoken['seconds']:g} s: p50 {spoken['p50_ms']} ms, p99 {spoken['p99_ms']} ms, "
@@ -156,9 +164,12 @@ def run_baseline(bench: Bench) -> dict[str, Any]:
 def run_age(bench: Bench) -> dict[str, Any]:
     options = bench.options
     say(f"age: one call hears {options.minutes} minutes by real passes, as fast as it can, responding every 5 minutes")
+    serving = bench.serve(2, 1)
+    built = compiled()
     figures = old_and_young(
-        bench.serve(2, 1), bench.device, bench.audio, options.minutes, options.cycles, lambda text: say(f"  {text}")
+        serving, bench.device, bench.audio, options.minutes, options.cycles, lambda text: say(f"  {text}")
     )
+    nothing_compiled_since(built)
     for what in ("silent", "speaking"):
         pair = figures[what]
         say(
@@ -199,6 +210,7 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--calls", type=numbers, help=f"to ramp through: {CALLS_CPU}; on a GPU {CALLS_GPU}")
     parser.add_argument("--seconds", type=float, default=12.0, help="for each number of calls, beside its warm-up")
     parser.add_argument("--speaking", type=float, default=0.25, help="share of the calls that are being written for")
+    parser.add_argument("--phases", choices=PHASES, default=PHASES[0], help="of the calls within each 0.4 s")
     parser.add_argument("--words", type=int, help="tokens a Chunk of those; default: as a worker writes on this device")
     parser.add_argument("--p99", type=float, metavar="MS", help="more than that does not hold either")
     parser.add_argument("--batch", type=int, default=32, help="Chunks a pass at most: 32 is what the worker takes")

@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 import numpy as np
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE
 from calls.resample import Resampler
@@ -133,6 +134,19 @@ def recording(path: Path) -> Tensor:
             pcm = Resampler(file.getframerate(), SAMPLE_RATE)(pcm[: len(pcm) // 160 * 160])
     whole = pcm[: len(pcm) // CHUNK_SAMPLES * CHUNK_SAMPLES].astype(np.float32) / 32768
     return torch.from_numpy(whole).view(-1, CHUNK_SAMPLES)
+
+
+def compiled() -> int:
+    """Graphs that torch has compiled in this process."""
+    return int(counters["stats"]["unique_graphs"])
+
+
+def nothing_compiled_since(built: int) -> None:
+    """Raises SystemExit if more graphs were compiled than `built`: figures would be of compiling, not of serving."""
+    if (more := compiled() - built) > 0:
+        raise SystemExit(
+            f"STOP: torch compiled {more} graphs after the model was built; TORCH_LOGS=recompiles says why"
+        )
 
 
 def wait_for(device: torch.device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from calls.audio import CHUNK_S
 from model_worker.interaction.ears import Ear, Said
 
 HOPELESS_S = 4.0  # so late, a number of calls is given up
+PHASES = ("chance", "even", "together")  # within each 0.4 s: when the Chunks of a call are complete
 SPREAD = 7  # prime to most cycles: neighbours in time do not respond together
 
 
@@ -67,20 +69,38 @@ def ramp(
     seconds: float,
     speaking: float,
     batch: int,
+    phases: str,
     p99_ms: float | None,
 ) -> Iterator[Figures]:
     """One number of calls after the other, up to the first that does not hold."""
     for calls in numbers:
-        figures = measure(serving, device, audio, calls, seconds, speaking, batch)
+        figures = measure(serving, device, audio, calls, seconds, speaking, batch, phases)
         yield figures
         if not figures.holds(p99_ms):
             return
 
 
+def phases_of(calls: int, phases: str) -> list[float]:
+    """Seconds, in order: by chance, as calls begin when they will, but the same in each run; evenly; or all at once."""
+    if phases == "together":
+        return [0.0] * calls
+    if phases == "even":
+        return [CHUNK_S * call / calls for call in range(calls)]
+    chance = random.Random(calls)
+    return sorted(chance.uniform(0, CHUNK_S) for _ in range(calls))
+
+
 def measure(
-    serving: Rehearsed, device: torch.device, audio: Tensor, calls: int, seconds: float, speaking: float, batch: int
+    serving: Rehearsed,
+    device: torch.device,
+    audio: Tensor,
+    calls: int,
+    seconds: float,
+    speaking: float,
+    batch: int,
+    phases: str = "chance",
 ) -> Figures:
-    """`calls` in real time: call k's Chunks are complete at k / calls of each 0.4 s.
+    """`calls` in real time, each with the phase that `phases_of` gives it.
 
     Every call responds once in a cycle that makes `speaking` the share of its time in which it is written for. The
     first cycle is not counted: only after it have the responses their steady rate.
@@ -94,7 +114,8 @@ def measure(
     gc.collect()
     gc.freeze()
     try:
-        tally = _live(serving, ears, audio, warm_up * calls, (warm_up + round(seconds / CHUNK_S)) * calls, batch)
+        total = (warm_up + round(seconds / CHUNK_S)) * calls
+        tally = _live(serving, ears, phases_of(calls, phases), audio, warm_up * calls, total, batch)
         used = memory_mb(device)
     finally:
         gc.unfreeze()
@@ -103,18 +124,30 @@ def measure(
     return _figures(calls, tally, used)
 
 
-def _live(serving: Rehearsed, ears: Sequence[Ear], audio: Tensor, warm_up: int, total: int, batch: int) -> _Tally:
+def _live(
+    serving: Rehearsed,
+    ears: Sequence[Ear],
+    phases: Sequence[float],
+    audio: Tensor,
+    warm_up: int,
+    total: int,
+    batch: int,
+) -> _Tally:
     """Bring `total` Chunks, of all ears in turn, each when it is complete; write in between. As the worker's engine
     does: whatever has come is one batch, the oldest first, then a little is written.
 
     Returns early when the Chunks wait for longer than HOPELESS_S.
     """
     tally = _Tally()
-    calls, apart = len(ears), CHUNK_S / len(ears)
+    calls = len(ears)
     start, heard = time.perf_counter() + CHUNK_S, 0
+
+    def complete(number: int) -> float:
+        return start + number // calls * CHUNK_S + phases[number % calls]
+
     while heard < total:
-        came = min(total, int((time.perf_counter() - start) / apart) + 1) if time.perf_counter() >= start else 0
-        take = range(heard, min(came, heard + min(batch, calls)))
+        most, now = min(total, heard + min(batch, calls)), time.perf_counter()
+        take = range(heard, next((number for number in range(heard, most) if complete(number) > now), most))
         counts = heard >= warm_up
         if counts and not tally.began:
             tally.began, tally.cpu = time.perf_counter(), time.process_time()
@@ -124,7 +157,7 @@ def _live(serving: Rehearsed, ears: Sequence[Ear], audio: Tensor, warm_up: int, 
             talking = sum(ear.text is not None for ear, _, _ in chunks)
             _, said = serving.hear(chunks)
             now = time.perf_counter()
-            late = [now - start - n * apart for n in take]
+            late = [now - complete(n) for n in take]
             heard = take.stop
             if late[0] > HOPELESS_S:
                 tally.late.append(late[0])
@@ -138,7 +171,7 @@ def _live(serving: Rehearsed, ears: Sequence[Ear], audio: Tensor, warm_up: int, 
             said = serving.write()
             tally.tokens += _count(said) if counts else 0
         elif not take:
-            time.sleep(max(0.0, start + heard * apart - time.perf_counter()))
+            time.sleep(max(0.0, complete(heard) - time.perf_counter()))
             continue
         tally.worked += time.perf_counter() - worked if counts else 0.0
     return tally

@@ -10,13 +10,17 @@ import pytest
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.engine import main
 from benchmarks.engine_baseline import Everything, PublicServer, count_work
 from benchmarks.engine_model import (
     SPEAKS,
     VOICE,
+    checkpoint_of,
+    compiled,
     instruction,
+    nothing_compiled_since,
     random_checkpoint,
     recording,
     rehearse,
@@ -24,7 +28,10 @@ from benchmarks.engine_model import (
     slot_bytes,
     with_chunks,
 )
-from model_worker.interaction.config import OMNI_3B, TEST
+from benchmarks.engine_ramp import PHASES, phases_of
+from calls.audio import CHUNK_SAMPLES
+from model_worker.interaction.config import OMNI_3B, PRESETS, TEST
+from model_worker.interaction.formats.shapes import model_shapes
 from model_worker.interaction.perception import Perception
 
 CPU = torch.device("cpu")
@@ -93,3 +100,38 @@ def test_what_is_counted_is_the_arithmetic_of_the_model() -> None:
     assert 12 * 5.55e9 < work.decide < 15 * 6.2e9  # 13 tokens through 2.78 G weights, and attention over the slot
     one_token = 36_864  # bytes, both of keys and values, bfloat16
     assert slot_bytes(OMNI_3B, 2) == one_token * OMNI_3B.memory.places
+
+
+@pytest.mark.parametrize("phases", PHASES)
+def test_phases_are_in_order_and_the_same_again(phases: str) -> None:
+    made = phases_of(10, phases)
+    assert made == sorted(made) == phases_of(10, phases)
+    assert len(set(made)) == (1 if phases == "together" else 10)
+    assert all(0 <= phase < 0.4 for phase in made)
+
+
+@pytest.mark.parametrize("size", ["compact", "3b"])
+def test_after_ten_minutes_all_encoded_again_is_64_times_the_work(size: str) -> None:
+    """Operations are counted in the passes themselves, on tensors without data. Ours are the same at every age."""
+    config, device, chunks = PRESETS[size], torch.device("meta"), 1500
+    work = count_work(config)
+    tensors = {name: torch.empty(shape, device=device) for name, shape in model_shapes(config).items()}
+    with device:
+        everything = Everything(checkpoint_of(config, tensors))
+    pcm = torch.empty(1, CHUNK_SAMPLES, device=device)
+    everything.heard = [pcm[0]] * (chunks - 1)
+    with FlopCounterMode(display=False) as counter:
+        everything([(0,)], pcm)
+    theirs = counter.get_total_flops() + work.decide
+    assert theirs == work.theirs(chunks)
+    assert theirs >= 64 * work.ours()
+    until_now = sum(work.theirs(age) for age in range(1, chunks + 1))
+    assert until_now >= 64 * chunks * work.ours()
+
+
+def test_what_is_compiled_after_the_model_was_built_is_no_figure() -> None:
+    built = compiled()
+    nothing_compiled_since(built)
+    torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(1))
+    with pytest.raises(SystemExit, match="torch compiled 1 graphs after"):
+        nothing_compiled_since(built)
