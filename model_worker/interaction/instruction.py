@@ -23,17 +23,20 @@ def prefix_of(instruction: Instruction, tokenizer: Tokenizer, tokens: Tokens, ro
     """ONLINE, language, SYSTEM, TEXT_BEGIN, text, TEXT_END: at most `room` tokens.
 
     The text is the mode in a sentence, the tenant's policy, and as many cards as fit, in their order and whole. What is
-    left out is logged. There is one language marker, English. Words that look like a marker are only words.
+    left out is logged, but not of a model that has no room for the sentence: its card says that it reads no policy.
+    There is one language marker, English. Words that look like a marker are only words.
     """
     begin = [tokens.online, tokens.english, tokens.system, tokens.text_begin]
     room -= len(begin) + 1
+    reads = len(words_of(MODES[instruction.mode], tokenizer)) < room
+    level = logging.WARNING if reads else logging.DEBUG
     policy = words_of(f"{MODES[instruction.mode]}\n{instruction.text}", tokenizer)
     if len(policy) > room:
-        log.warning("the policy has %d tokens, the model has room for %d: its end is cut off", len(policy), room)
+        log.log(level, "the policy has %d tokens, the model has room for %d: its end is cut off", len(policy), room)
     text = policy[:room]
     fit = _add_cards(text, instruction.cards, tokenizer, room)
     if fit < len(instruction.cards):
-        log.warning("the model has room for %d of the %d cards", fit, len(instruction.cards))
+        log.log(level, "the model has room for %d of the %d cards", fit, len(instruction.cards))
     return [*begin, *text, tokens.text_end]
 
 

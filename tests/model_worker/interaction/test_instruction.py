@@ -40,11 +40,20 @@ def test_cards_are_left_out_whole(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_policy_that_is_too_long_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        prefix = prefix_of(Instruction(Mode.ANSWER, "Be kind. " * 50, (), CARDS), TOKENIZER, TOKENS, 64)
-    assert len(prefix) == 64
+        prefix = prefix_of(Instruction(Mode.ANSWER, "Be kind. " * 50, (), CARDS), TOKENIZER, TOKENS, 160)
+    assert len(prefix) == 160
     assert text_of(prefix).startswith(MODES[Mode.ANSWER][:40])
     assert "its end is cut off" in caplog.text
     assert "0 of the 4 cards" in caplog.text
+
+
+def test_a_model_that_has_no_room_for_any_policy_is_not_complained_of_at_every_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        prefix = prefix_of(Instruction(Mode.ANSWER, "Be kind.", (), CARDS), TOKENIZER, TOKENS, 40)
+    assert len(prefix) == 40
+    assert caplog.text == ""
 
 
 def test_a_marker_in_a_text_is_spelt() -> None:
