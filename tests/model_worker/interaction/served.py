@@ -68,6 +68,7 @@ def checkpoint(config: InteractionConfig, seed: int = 3, device: str = "cpu") ->
 
 
 def serve(config: InteractionConfig, slots: int = 4, device: str = "cpu", **options: object) -> Serving:
+    torch.backends.cudnn.allow_tf32 = False  # what a GPU calls float32 has 10 bits in a convolution
     return build(checkpoint(config, device=device), slots, **options)  # type: ignore[arg-type]
 
 
@@ -80,6 +81,7 @@ class Heard:
     words: dict[int, list[int]] = field(default_factory=dict)  # of the response to each
     ended: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
+    behind: list[float] = field(default_factory=list)  # see slow.py
 
     def judge(self, judged: Judged) -> None:
         self.scores.append(judged.score)

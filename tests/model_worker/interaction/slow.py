@@ -149,8 +149,13 @@ def listen_slowly(
     prefix: Sequence[int],
     features: Sequence[Tensor],
     mode: str = "answer",
+    follow: Heard | None = None,
 ) -> tuple[Heard, SlowTier]:
-    """One ear's whole life, from the features [10, width] of its Chunks."""
+    """One ear's whole life, from the features [10, width] of its Chunks.
+
+    `follow`: a life that decided and chose in fewer bits. Its choices are taken instead of ours, and by how much each
+    token's logit is below that of the likeliest is noted in `behind`.
+    """
     tokens, life = config.tokens, Heard()
     voice = SlowTier(config.decoder, config.memory, decoder)
     voice.begin(prefix)
@@ -174,12 +179,12 @@ def listen_slowly(
             heard = F.linear(feature, ear["features.weight"], ear["features.bias"])
             state = judge.hear(index, ear_control, [judge.embed(0), *heard, judge.embed(1)])
             score = judge.score(state, 2, 3)
-            ear_control = 3 if score > config.threshold else 2
-        respond = score > config.threshold
+        respond = score > config.threshold if follow is None else index in follow.responded
         life.scores.append(score)
         if judge is voice:
             silent = not respond
         else:
+            ear_control = 3 if respond else 2
             unheard = [*unheard, (feature, respond)][-config.memory.chunks :]
         if respond:
             if speaking and next_token != tokens.text_end:
@@ -204,6 +209,10 @@ def listen_slowly(
                 speaking = False
                 break
             next_token = allowed(config, logits, said)
+            if follow is not None:
+                likeliest, told = next_token, follow.words[response][len(life.words[response]) :]
+                next_token = told[0] if told else tokens.text_end
+                life.behind.append(float(logits[likeliest] - logits[next_token]))
             if next_token == tokens.text_end:
                 life.ended.append(response)
             else:

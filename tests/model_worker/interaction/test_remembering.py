@@ -69,13 +69,19 @@ def test_thirty_two_calls_say_what_each_says_alone(
     together = serve(config, slots=32, device=device, sizes=sizes)
     together._passes = 3 if sizes else 1  # so that some answers end in mid-batch
     lives = listen(together, [(together.open(PREFIX), seed % 9, chunks) for seed, chunks in enumerate(sounds)])
+    # They do speak, and are silent; some are cut by a new response of their own, and some end before they are.
+    assert sum(any(life.words.values()) for life in lives) >= 24
+    chunks, responded = sum(map(len, sounds)), sum(len(life.responded) for life in lives)
+    assert 0.1 * chunks < responded < 0.9 * chunks
+    assert any(life.cut for life in lives)
+    assert any(set(life.ended) - set(life.cut) for life in lives)
     alone = serve(config, slots=1, device=device)
-    for chunks, life in zip(sounds, lives, strict=True):
+    for pcm, life in zip(sounds, lives, strict=True):
         ear = alone.open(PREFIX)
-        [own] = listen(alone, [(ear, 0, chunks)])
+        [own] = listen(alone, [(ear, 0, pcm)])
         alone.release(ear)
         assert life.scores == pytest.approx(own.scores, abs=1e-3)
-        assert len(life.scores) == len(chunks)
+        assert len(life.scores) == len(pcm)
         assert life.choices() == own.choices()
 
 
@@ -112,6 +118,27 @@ def test_sixteen_bits_decide_almost_the_same(config: InteractionConfig, seed: in
         scores.append(listen(serving, [(serving.open(PREFIX), 0, pcm)])[0].scores)
     assert scores[0] != scores[1]
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_sixteen_bits_say_what_is_almost_the_likeliest(name: str, device: str) -> None:
+    """As a GPU serves: bfloat16, and there with CUDA graphs and what is compiled.
+
+    The slow definition in float32 follows its choices, and finds each of them within rounding of the best.
+    """
+    config, pcm = CONFIGS[name], sound(1, 30)
+    exact = checkpoint(config)
+    parts = ({n: w.to(device, torch.bfloat16) for n, w in p.items()} for p in (exact.tower, exact.decoder, exact.ear))
+    tower, decoder, ear = parts
+    serving = build(replace(exact, tower=tower, decoder=decoder, ear=ear), 2, sizes=(1, 2))
+    [heard] = listen(serving, [(serving.open(PREFIX), 0, in_chunks(pcm))])
+    slow, _ = listen_slowly(config, exact.decoder, exact.ear, PREFIX, features(config, pcm), follow=heard)
+    assert slow.choices() == heard.choices()
+    assert heard.scores == pytest.approx(slow.scores, abs=0.1)
+    assert sum(abs(a - b) for a, b in zip(heard.scores, slow.scores, strict=True)) / 30 < 0.02
+    assert len(slow.behind) > 20
+    assert max(slow.behind) < 0.3
 
 
 def test_minute_sixty_costs_what_minute_one_costs(monkeypatch: pytest.MonkeyPatch) -> None:
