@@ -57,7 +57,7 @@ EXAMPLES = """examples:
   offhook bench engine --dtype bfloat16 --parts ramp --speaking 0
   offhook bench engine --size 3b --window 2k             on a GPU: 32 to 512 calls
   offhook bench engine --size 3b --window 1k,2k,4k --p99 100 --json 3b.json
-  scripts/bench_gpu                                      all of it for 3b, where only a GPU and torch are
+  scripts/bench_gpu                                      all of it for 3b, and its tests, where only a GPU and torch are
 """
 PARTS = ("ramp", "baseline", "age")
 CALLS_CPU = "1,2,3,4,6,8,12,16,24,32"

@@ -29,6 +29,7 @@ from benchmarks.engine_model import (
     with_chunks,
 )
 from benchmarks.engine_ramp import PHASES, phases_of
+from benchmarks.engine_summary import lines
 from calls.audio import CHUNK_SAMPLES
 from model_worker.interaction.config import OMNI_3B, PRESETS, TEST
 from model_worker.interaction.formats.shapes import model_shapes
@@ -51,6 +52,10 @@ def test_it_runs(tmp_path: Path) -> None:
     work = count_work(TEST)
     assert age["work"] == pytest.approx(work.theirs(6) / work.ours(), abs=0.1)
     assert set(window["age"]) > {"silent", "speaking"}
+    told = list(lines("1k", found))
+    assert f"1k: {'holds' if window['ramp']['holds'] else 'does not hold'}" in told[0]
+    assert any("a call 2 s old" in line for line in told)
+    assert "minute 1 beside minute 1" in told[-1]
 
 
 def test_a_response_that_is_planned_is_written_as_any_other() -> None:
