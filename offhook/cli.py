@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -176,12 +179,15 @@ def show_call(
             show.story(story, out)
 
 
+_MODEL = "cascade, interaction:DIR, or both joined: cascade+interaction:DIR; none: what OFFHOOK_MODEL says."
+
+
 @app.command(
     epilog="Examples: `offhook replay last` · `OFFHOOK_MODEL=interaction:/models/new offhook replay 01J9 --json`"
 )
 def replay(
     call_id: Annotated[str, typer.Argument(metavar="CALL", help="The id, a unique beginning of it, or `last`.")],
-    model: Annotated[str, typer.Option(help="cascade or interaction:DIR; none: what OFFHOOK_MODEL says.")] = "",
+    model: Annotated[str, typer.Option(help=_MODEL)] = "",
     as_json: Json = False,
     url: Url = "",
     password: Password = "",
@@ -247,17 +253,19 @@ class Channel(StrEnum):
 )
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="JSON lines: audio and what is expected; see docs/evaluation.md.")],
-    model: Annotated[str, typer.Option(help="cascade or interaction:DIR; none: what OFFHOOK_MODEL says.")] = "",
+    model: Annotated[str, typer.Option(help=_MODEL)] = "",
     channel: Annotated[Channel, typer.Option(help="How the model hears it: as it is, or through a telephone.")] = (
         Channel.WIDEBAND
     ),
     as_json: Json = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file, too.")] = None,
 ) -> None:
     """Play recordings to a model as live streams, and measure when it responds and what it writes.
 
     The exit status is 0 when everything could be played, whatever came out.
     """
     given = ["--manifest", str(manifest), "--channel", channel.value, *(["--model", model] if model else [])]
+    given += ["--picture", str(picture)] if picture else []
     _module("model_worker.evaluation", *given, *(["--json"] if as_json else []))
 
 
@@ -278,12 +286,22 @@ def bench(context: typer.Context) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def soundflow(context: typer.Context) -> None:
     """Build data for the Audio Interaction Model and train on it: `offhook soundflow` lists the commands."""
-    _module("soundflow", *context.args)
+    _module("soundflow", *context.args, env=_store_of_the_service() if "feedback" in context.args[:1] else None)
 
 
-def _module(name: str, *arguments: str, cwd: Path | None = None) -> None:
+def _store_of_the_service() -> dict[str, str]:
+    """The environment; where it names no database, with that of this machine's running service and its recordings."""
+    env = dict(os.environ)
+    if not _settings().database_url:
+        with contextlib.suppress(local.NotRunning):  # the command says what is missing, if it needs it
+            running = local.find()
+            env |= {"OFFHOOK_DATABASE_URL": running.database_url, "OFFHOOK_DATA": running.data}
+    return env
+
+
+def _module(name: str, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
     try:
-        done = subprocess.run([sys.executable, "-m", name, *arguments], check=False, cwd=cwd)
+        done = subprocess.run([sys.executable, "-m", name, *arguments], check=False, cwd=cwd, env=env)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     raise typer.Exit(done.returncode)

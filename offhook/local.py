@@ -32,6 +32,7 @@ class Running:
     media_url: str = ""
     public_url: str = ""  # what Twilio would call, if it was set
     twilio_auth_token: str = ""
+    database_url: str = ""
 
 
 def _files(data: Path | None) -> list[Path]:

@@ -152,6 +152,7 @@ class Supervisor:
             media_url=f"http://{'127.0.0.1' if s.media_host == '0.0.0.0' else s.media_host}:{s.media_port}",
             public_url=s.public_url,
             twilio_auth_token=self._env["OFFHOOK_TWILIO_AUTH_TOKEN"],
+            database_url=self._env["OFFHOOK_DATABASE_URL"],
         )
         self._say("migrating the database")
         await self._run_to_end("the database migration", "-m", "offhook.migrate")

@@ -21,7 +21,7 @@ from calls.errors import OffhookError
 from calls.log import setup
 from calls.settings import Settings
 from model_worker.chosen import bound_threads
-from model_worker.evaluation import manifest
+from model_worker.evaluation import manifest, picture
 from model_worker.evaluation.audio import AudioError, Channel, chunks_of, samples
 from model_worker.evaluation.figures import Figures, figures
 from model_worker.evaluation.listening import listen
@@ -67,9 +67,10 @@ def evaluate(loaded: Loaded, items: Sequence[Item], sizes: Sequence[int], channe
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="offhook eval", description="How well a model decides, and what it writes.")
     parser.add_argument("--manifest", type=Path, required=True, help="JSON lines: see docs/evaluation.md")
-    parser.add_argument("--model", default="", help="cascade or interaction:DIR; none: what OFFHOOK_MODEL says")
+    parser.add_argument("--model", default="", help="as OFFHOOK_MODEL, which is taken where there is none")
     parser.add_argument("--channel", choices=get_args(Channel), default="wideband", help="g711: through a telephone")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the figures, too; needs matplotlib")
     return parser.parse_args(given)
 
 
@@ -79,6 +80,8 @@ def main(given: Sequence[str] | None = None) -> int:
     bound_threads()
     settings = Settings(**({"model": options.model} if options.model else {}))
     try:
+        if options.picture:
+            picture.check(options.picture)
         items = manifest.read(options.manifest)
         sizes = lengths(options.manifest, items)
         loaded = load(settings, os.environ)
@@ -86,6 +89,8 @@ def main(given: Sequence[str] | None = None) -> int:
         with Progress(*bar, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
             task = progress.add_task("", total=sum(map(chunks_of, sizes)))
             found = evaluate(loaded, items, sizes, options.channel, lambda chunks: progress.advance(task, chunks))
+        if options.picture:
+            picture.draw(found, options.picture)
     except (ManifestError, AudioError) as error:
         print(f"offhook eval: {error}", file=sys.stderr)
         return 2
