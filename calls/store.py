@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -281,6 +282,26 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"database: {_first_line(error)}") from error
         return story
+
+    async def hinted(self, tenant: str = DEFAULT_TENANT, since: datetime | None = None) -> list[Row]:
+        """Calls on which hints were shown, oldest first: {"id", "hints", "judged"}, the last two being how many.
+        `since`: only calls that were offered then or later."""
+        mine = (calls.c.tenant_id == tenant) & (hints.c.tenant_id == tenant)
+        if since is not None:
+            mine &= calls.c.offered_at >= since
+        shown, judged = sa.func.count(), sa.func.count().filter(hints.c.verdict != "")
+        query = (
+            sa.select(calls.c.id, shown.label("hints"), judged.label("judged"))
+            .join(hints, hints.c.call_id == calls.c.id)
+            .where(mine)
+            .group_by(calls.c.id)
+            .order_by(calls.c.offered_at, calls.c.id)
+        )
+        try:
+            async with self.engine.connect() as connection:
+                return [dict(row) for row in (await connection.execute(query)).mappings()]
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreError(f"database: {_first_line(error)}") from error
 
     async def list_calls(
         self,

@@ -16,6 +16,7 @@ COMMANDS = {
     "fetch": "bring recordings here: ESC-10, spoken digits, hold music",
     "build": "make streams with labels from clips, voices and tones",
     "wake": "make streams of whole recordings, for the tier that decides",
+    "feedback": "make streams of recorded calls whose hints were accepted or dismissed",
     "train": "train a model on built streams: test, small, compact or 3b",
     "tasks": "list the 28 sub-tasks, with a playable sample each",
     "picture": "show what preprocessing does to a clip, or a built stream",

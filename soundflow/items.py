@@ -2,7 +2,7 @@
 
 An Item is one stream of whole Chunks and the Turns in it. At each Chunk one thing is right: respond (the Chunk in which
 a Turn that deserves a response ends), stay silent (everywhere else), or either (`early`: an alarm may be told of before
-it ends). The audio is what the far end says, never our own replies.
+it ends; `unscored`: nobody knows what was right there). The audio is what the far end says, never our own replies.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Item:
     """One stream. `audio` is int16 [chunks * 6,400], 16 kHz mono. Raises SoundflowError if it contradicts itself.
 
     `mode` and `instruction` are what the model is told before the stream begins: model_worker.interaction.instruction
-    puts the mode's own sentence in front. `channel` says what the audio went through ("wideband", "g711").
+    puts the mode's own sentence in front. `channel` says what the audio went through ("wideband", "g711"). `unscored`
+    are stretches of Chunks, [first, end), of which it is not known what is right; what a Turn says goes before.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Item:
     seed: int
     scene: str = ""
     channel: str = "wideband"
+    unscored: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.audio.dtype != np.int16 or self.audio.ndim != 1 or not len(self.audio):
@@ -92,6 +94,8 @@ class Item:
             raise SoundflowError(f"{self.id}: {len(self.audio)} samples are not whole Chunks of {CHUNK_SAMPLES}")
         if self.split not in SPLITS:
             raise SoundflowError(f"{self.id}: no split {self.split!r}; there are {', '.join(SPLITS)}")
+        if any(not 0 <= first < end <= self.chunks for first, end in self.unscored):
+            raise SoundflowError(f"{self.id}: {self.unscored} are not stretches of its {self.chunks} Chunks")
         taken: set[int] = set()
         for turn in self.turns:
             self._check(turn, taken)
@@ -119,13 +123,20 @@ class Item:
 
     def labels(self) -> Labels:
         """int8 [chunks]: RESPOND, SILENT or EITHER at each Chunk."""
-        labels = np.full(self.chunks, SILENT, np.int8)
+        labels = self.background()
         responded = [turn for turn in self.turns if turn.respond]
         for turn in responded:
             if turn.early:
                 labels[turn.first_chunk : turn.last_chunk] = EITHER
         for turn in responded:
             labels[turn.last_chunk] = RESPOND
+        return labels
+
+    def background(self) -> Labels:
+        """int8 [chunks]: what is right before any Turn is looked at, SILENT or EITHER."""
+        labels = np.full(self.chunks, SILENT, np.int8)
+        for first, end in self.unscored:
+            labels[first:end] = EITHER
         return labels
 
     def replies(self) -> dict[int, tuple[str, str]]:
@@ -135,6 +146,7 @@ class Item:
 
     def meta(self) -> dict[str, Any]:
         """All but the audio, as JSON."""
+        unscored = {"unscored": [list(stretch) for stretch in self.unscored]} if self.unscored else {}
         return {
             "id": self.id,
             "task": self.task,
@@ -145,6 +157,7 @@ class Item:
             "scene": self.scene,
             "channel": self.channel,
             "turns": [asdict(turn) for turn in self.turns],
+            **unscored,
         }
 
     @classmethod
@@ -154,6 +167,7 @@ class Item:
             given = dict(raw)
             given["mode"] = Mode(given["mode"])
             given["turns"] = tuple(Turn.from_dict(turn) for turn in given["turns"])
+            given["unscored"] = tuple((int(first), int(end)) for first, end in given.get("unscored", ()))
             return cls(audio=audio, **given)
         except (KeyError, TypeError, ValueError) as error:
             raise SoundflowError(f"item {raw.get('id', '?')}: {error}") from error

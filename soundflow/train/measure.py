@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soundflow.items import Item, Turn
+from soundflow.items import EITHER, Item, Turn
 
 LATE = 2  # Chunks after an event's last one in which a response still belongs to it
 
@@ -59,7 +59,7 @@ def judge(judged: Iterable[tuple[Item, Sequence[bool]]], kinds: Sequence[str]) -
     out = Events()
     for item, decided in judged:
         said = np.array(decided, np.bool_)
-        inside = np.zeros(len(said), np.bool_)
+        inside = item.background() == EITHER  # nobody knows what was right there
         for turn in item.turns:
             first, last = turn.first_chunk, min(turn.last_chunk + LATE, len(said) - 1)
             inside[first : last + 1] = True

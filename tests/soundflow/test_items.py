@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,17 @@ def test_streamaudio_of_others(tmp_path: Path) -> None:
         from_streamaudio({"id": "theirs", "turns": [{"user": "?"}]}, tmp_path)
     with pytest.raises(SoundflowError, match=r"none\.wav"):
         from_streamaudio({"id": "x", "turns": [{"user": "?", "assistant": "", "audio": "none.wav"}]}, tmp_path)
+
+
+def test_what_nobody_knows_is_not_scored() -> None:
+    made = replace(made_item(3), unscored=((0, 4), (6, 20)))
+    labels = made.labels()
+    told = next(one for one in made.turns if one.respond)
+    assert labels[told.last_chunk] == RESPOND  # a Turn says more
+    assert set(labels[:4]) == {EITHER}
+    again = Item.from_meta(json.loads(json.dumps(made.meta())), made.audio)
+    assert again.meta() == made.meta()
+    assert again.unscored == ((0, 4), (6, 20))
+    assert "unscored" not in made_item(3).meta()  # shards that are there keep their bytes
+    with pytest.raises(SoundflowError, match="not stretches"):
+        replace(made_item(3), unscored=((4, 21),))
