@@ -1,74 +1,217 @@
-"""`offhook soundflow train --config test|small|compact|3b FOLDER OUT`"""
+"""`offhook soundflow train --config test|small|compact|3b FOLDER OUT`, and `--from MODEL` to tune what is trained."""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 
+from calls.model import Mode
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
+from model_worker.interaction.load import located
+from soundflow import shards
+from soundflow.base import Weights
 from soundflow.commands.shared import bar, parser
 from soundflow.errors import SoundflowError
-from soundflow.features import Encoder
+from soundflow.features import Encoded, Encoder
+from soundflow.train.dry import dry_run
 from soundflow.train.loop import Point
+from soundflow.train.measure import Events, judge
 from soundflow.train.picture import curve_picture
 from soundflow.train.prepare import encode, read_encoded, starting, with_statistics
-from soundflow.train.processes import processes
-from soundflow.train.run import curve, run, save
-from soundflow.train.stages import PLANS
-from soundflow.train.tune import tune
+from soundflow.train.processes import Processes, processes
+from soundflow.train.run import BESIDE, curve, run, save
+from soundflow.train.stages import PLANS, Plan, tuning
+from soundflow.train.start import plan_for, trained
+from soundflow.train.tune import decisions, tune
+
+BEGUN = "begun.json"  # what a run began with
+_FEW = 20  # events to respond to and to be silent at, each, that a threshold can be chosen by
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("train", "Train on built shards. Killed, run it again: it goes on from its last checkpoint.")
-    options.add_argument("folder", type=Path, help="of the shards")
-    options.add_argument("out", type=Path, help="for checkpoints, curves and the trained model")
-    options.add_argument("--config", default="test", choices=tuple(PLANS), help="(%(default)s)")
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
-    options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all")
-    options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
-    given = options.parse_args(arguments)
-    plan = replace(PLANS[given.config], seed=given.seed)
-    if given.steps is not None:
-        stages = (replace(s, steps=given.steps, warm_up=min(s.warm_up, given.steps // 4 + 1)) for s in plan.stages)
-        plan = replace(plan, stages=tuple(stages))
+    given = _options().parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
     # The small decoders have no room for a policy, and say so at every Instruction.
     logging.getLogger("model_worker.interaction.instruction").setLevel(logging.ERROR)
-    train = sorted(given.folder.glob("train-*.shard"))
-    dev = sorted(given.folder.glob("dev-*.shard"))
-    if not train:
-        raise SoundflowError(f"{given.folder} holds no train shards; make them: offhook soundflow build {given.folder}")
-    weights = starting(plan.model, Catalogue(settings.models), plan.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
-    encoder = Encoder(plan.model, tower, _fast(device), device)
-    with bar("encoding") as tell:
-        encode(encoder, [*train, *dev], tell)
-    data = read_encoded(train)
-    with_statistics(weights, data)
+    folders = [Folder.of(given.folder, "train"), *(Folder.of(path, "train") for path in given.beside)]
     together = processes(int(os.environ.get("WORLD_SIZE", "1")))
-    trained = run(plan, weights, data, given.out, processes=together, every=given.every, show=_show)
-    threshold = plan.model.threshold
-    if dev:
-        threshold, events = tune(trained, read_encoded(dev))
-        print(f"threshold {threshold:.2f}: balanced accuracy on dev {events.balanced:.3f}")
-    save(trained, given.out / "model", threshold)
-    curve_picture(curve(given.out, plan), given.out / "curves.png", plan.name)
-    print(f"{given.out / 'model'}: OFFHOOK_MODEL=interaction:{given.out / 'model'}")
+    try:
+        if given.dry_run:
+            _dry(given, together)
+        else:
+            _train(given, settings, folders, together)
+    finally:
+        together.close()
     return 0
 
 
-def _fast(device: str) -> torch.dtype:
+def _options() -> argparse.ArgumentParser:
+    options = parser("train", "Train on built shards. Killed, run it again: it goes on from its last checkpoint.")
+    options.add_argument("folder", type=Path, help="of the shards")
+    options.add_argument("out", type=Path, help="for checkpoints, curves and the trained model")
+    options.add_argument("--config", default="", choices=tuple(PLANS), help="test, or what --from is")
+    options.add_argument(
+        "--from", dest="start", default="", metavar="MODEL",
+        help="tune this model, a directory or `compact`, and train none from base weights: few steps, low rate",
+    )  # fmt: skip
+    options.add_argument("--whole", action="store_true", help="with --from: all stages at their own rates and lengths")
+    options.add_argument(
+        "--beside", type=Path, action="append", default=[], metavar="FOLDER",
+        help="more shards, mixed in so that nothing is forgotten: what the model was trained on; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--share", type=_share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
+    options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all")
+    options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
+    options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
+    return options
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError("must be from 0 to less than 1")
+    return share
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Shards to train on, and to measure on if there are any."""
+
+    path: Path
+    train: list[Path]
+    dev: list[Path]
+
+    @classmethod
+    def of(cls, path: Path, needed: str) -> Folder:
+        """Raises SoundflowError if there is nothing to train on."""
+        found = cls(path, sorted(path.glob("train-*.shard")), sorted(path.glob("dev-*.shard")))
+        if not found.train:
+            raise SoundflowError(f"{path} holds no {needed} shards; make them: offhook soundflow build {path}")
+        return found
+
+
+def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Folder], together: Processes) -> None:
+    catalogue = Catalogue(settings.models)
+    if given.start:
+        weights = trained(given.start, catalogue.path)
+        plan = plan_for(weights.config, given.config, given.start)
+        plan = plan if given.whole else tuning(plan)
+    else:
+        plan = PLANS[given.config or "test"]
+        weights = starting(plan.model, catalogue, given.seed)
+    plan = _shortened(replace(plan, seed=given.seed), given.steps)
+    if together.first:
+        _begin(given)
+        _encode(weights, folders, together)
+    together.wait()
+    data = read_encoded(folders[0].train)
+    beside = read_encoded([path for folder in folders[1:] for path in folder.train])
+    if not given.start or given.whole:
+        with_statistics(weights, [*data, *beside])
+    tuned = run(
+        plan,
+        weights,
+        data,
+        given.out,
+        beside=beside,
+        share=given.share,
+        processes=together,
+        every=given.every,
+        show=_show,
+    )
+    if together.first:
+        _finish(given, plan, folders, weights, tuned)
+    together.wait()
+
+
+def _shortened(plan: Plan, steps: int | None) -> Plan:
+    if steps is None:
+        return plan
+    stages = (replace(s, steps=steps, warm_up=min(s.warm_up, steps // 4 + 1)) for s in plan.stages)
+    return replace(plan, stages=tuple(stages))
+
+
+def _begin(given: argparse.Namespace) -> None:
+    """Note what a run began with. Raises SoundflowError if OUT is of a run that began otherwise."""
+    start = hashlib.sha256()
+    if given.start:
+        for path in sorted(located(given.start).glob("*.json")):
+            start.update(path.read_bytes())
+    folders = [str(path.resolve()) for path in (given.folder, *given.beside)]
+    told = {"from": start.hexdigest() if given.start else "", "folders": folders, "share": given.share}
+    path = given.out / BEGUN
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != told:
+        raise SoundflowError(f"{given.out} is of a run from another model or on other shards: name another directory")
+    shards.write_whole(path, [json.dumps(told).encode()])
+
+
+def _encode(weights: Weights, folders: Sequence[Folder], together: Processes) -> None:
+    tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
+    encoder = Encoder(weights.config, tower, _fast(together.device), together.device)
+    with bar("encoding") as tell:
+        encode(encoder, [path for folder in folders for path in (*folder.train, *folder.dev)], tell)
+
+
+def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], before: Weights, tuned: Weights) -> None:
+    """The threshold, the model, the curves."""
+    measured = {folder.path: read_encoded(folder.dev) for folder in folders if folder.dev}
+    everything = [one for data in measured.values() for one in data]
+    threshold = before.config.threshold
+    if everything and (not given.start or _enough(everything)):
+        threshold, events = tune(tuned, everything)
+        print(f"threshold {threshold:.2f}: balanced accuracy on dev {events.balanced:.3f}")
+    elif given.start:
+        print(f"threshold {threshold:.2f} as before: there is too little in the dev shards to choose another by")
+    if given.start:
+        for path, data in measured.items():
+            then, now = _measure(before, data, before.config.threshold), _measure(tuned, data, threshold)
+            print(f"{path}: {_told(then)} before, {_told(now)} now")
+    save(tuned, given.out / "model", threshold)
+    try:
+        curve_picture(curve(given.out, plan), given.out / "curves.png", plan.name)
+    except ImportError:
+        print("no picture of the curves: pip install 'offhook[soundflow]'")
+    print(f"{given.out / 'model'}: OFFHOOK_MODEL=interaction:{given.out / 'model'}")
+
+
+def _enough(data: Sequence[Encoded]) -> bool:
+    turns = [turn.respond for one in data for turn in one.item.turns]
+    return min(turns.count(True), turns.count(False)) >= _FEW
+
+
+def _measure(weights: Weights, data: Sequence[Encoded], threshold: float) -> Events:
+    kinds = sorted({turn.kind for one in data for turn in one.item.turns})
+    return judge(decisions(weights, data, Mode.ASSIST, threshold), kinds)
+
+
+def _told(events: Events) -> str:
+    return f"{events.hits} of {events.deserving} responded to, silent at {events.quiet} of {events.undeserving},"
+
+
+def _dry(given: argparse.Namespace, together: Processes) -> None:
+    plan = replace(PLANS[given.config or "test"], seed=given.seed)
+    items = list(islice(shards.read(given.folder, "train"), 2))
+    dry_run(plan, items, given.out, together, _show)
+    if together.first:
+        print(f"{plan.name}: all {len(plan.stages)} stages took a step, in small shapes")
+
+
+def _fast(device: torch.device) -> torch.dtype:
     """bfloat16 halves the tower's time where the machine computes in it."""
-    return torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def _show(point: Point) -> None:

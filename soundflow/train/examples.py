@@ -19,11 +19,11 @@ from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
 from model_worker.interaction.instruction import prefix_of, words_of
 from model_worker.interaction.tier import Markers
 from soundflow.features import Encoded
-from soundflow.items import EITHER, RESPOND, SILENT, Item
+from soundflow.items import EITHER, RESPOND, Item
 from soundflow.train.layout import Layout, offline, streaming
 from soundflow.wake import in_mode
 
-EARLIEST, LATEST = 1, 8  # Chunks after an event's first at which an early response is practised
+EARLIEST, LATEST = 2, 9  # Chunks after an event's first at which an early response is practised
 WAKE = "wake"  # items that say what is right in every mode
 
 
@@ -47,7 +47,7 @@ class Crop:
 def ear_example(one: Encoded, crop: Crop, rng: np.random.Generator) -> Example:
     """For the tier that decides."""
     item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
-    start, end = _cut(item.chunks, crop.chunks, rng)
+    start, end = _cut(item, crop.chunks, rng)
     labels, when = targets(item, start, end, rng)
     prefix = [EAR_TOKENS.index(item.mode.value)]
     layout = streaming(Markers.of_ear(), prefix, labels, {chunk: [0] for chunk in when}, words=False)
@@ -67,9 +67,13 @@ def decoder_example(
     item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
     instruction = Instruction(mode=item.mode, text=item.instruction, participants=())
     prefix = prefix_of(instruction, tokenizer, config.tokens, config.memory.prefix)
-    start, end = _cut(item.chunks, crop.chunks, rng)
+    start, end = _cut(item, crop.chunks, rng)
     labels, when = targets(item, start, end, rng)
     said = {chunk: response(config, tokenizer, *item.replies()[last]) for chunk, last in when.items()}
+    while sum(map(len, said.values())) > config.memory.text:  # serving would have forgotten some: begin after the first
+        cut = min(said) + 1
+        start, labels = start + cut, labels[cut:]
+        said = {chunk - cut: words for chunk, words in said.items() if chunk >= cut}
     if finished:
         prefix = [config.tokens.offline, *prefix[1:]]
         first = min(said, default=None)
@@ -81,15 +85,16 @@ def decoder_example(
 
 
 def response(config: InteractionConfig, tokenizer: Tokenizer, emotion: str, text: str) -> list[int]:
-    """TEXT_BEGIN, emotion, words, TEXT_END."""
+    """TEXT_BEGIN, emotion, words, TEXT_END. Of a text longer than the memory for words only its beginning."""
     tokens = config.tokens
-    return [tokens.text_begin, getattr(tokens, emotion), *words_of(text, tokenizer), tokens.text_end]
+    whole = [tokens.text_begin, getattr(tokens, emotion), *words_of(text, tokenizer), tokens.text_end]
+    return whole[: config.memory.text]
 
 
 def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple[list[int], dict[int, int]]:
     """What is right at each Chunk of [start, end), and where responses stand: Chunk of the crop -> the Chunk of
     the item that the reply belongs to."""
-    labels = np.full(item.chunks, SILENT, np.int64)
+    labels = item.background().astype(np.int64)
     when: dict[int, int] = {}
     for turn in item.turns:
         if not turn.respond:
@@ -107,10 +112,16 @@ def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple
     return labels[start:end].tolist(), when
 
 
-def _cut(length: int, wanted: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Where a crop begins and ends; one in five begins with the stream."""
+def _cut(item: Item, wanted: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Where a crop begins and ends; one in five begins with the stream. Where little of a stream is scored, a crop has
+    a whole Turn in it, if one fits."""
+    length = item.chunks
     room = max(0, length - wanted)
     start = 0 if rng.random() < 0.2 else int(rng.integers(room + 1))
+    if item.unscored and item.turns:
+        turn = item.turns[int(rng.integers(len(item.turns)))]
+        earliest = max(0, min(turn.last_chunk + 1 - wanted, room))
+        start = int(rng.integers(earliest, max(earliest, min(turn.first_chunk, room)) + 1))
     return start, min(length, start + wanted)
 
 

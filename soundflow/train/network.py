@@ -102,7 +102,7 @@ def _loss(decoder: Decoder, markers: Markers, batch: Batch, out: Tensor, weighti
     scored = batch.control != EITHER
     right = (batch.control[scored] == RESPOND).long()
     logits = decoder.control_logits(out[scored], markers.keep_silence, markers.text_begin)
-    total = torch.zeros((), device=out.device)
+    total = (out * 0).sum()  # where nothing is scored there is nothing to learn, and still a gradient to average
     control = words = None
     if len(right):
         weight = torch.where(right == 1, weighting.respond, 1.0)

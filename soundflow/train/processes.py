@@ -1,4 +1,4 @@
-"""One process, or several by `accelerate launch`: the loop does not see the difference.
+"""One process, or several by `accelerate launch` or `torchrun`: the loop does not see the difference.
 
 accelerate is an extra of its own; a single process does without it.
 """
@@ -14,29 +14,43 @@ from soundflow.errors import SoundflowError
 
 
 class Processes:
-    """This process alone."""
+    """This process alone, on the GPU if there is one."""
 
     index = 0
     first = True
 
+    def __init__(self) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """What to call instead of each of them."""
-        return network, optimizer
+        return network.to(self.device), optimizer
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+
+    def close(self) -> None:
+        """Part from the other processes."""
+
 
 class Accelerated(Processes):
-    """One of the processes that `accelerate launch` has started. Gradients are averaged over all of them."""
+    """One of the processes that were started together, each with a GPU of its own if there are any. Gradients are
+    averaged over all of them."""
 
     def __init__(self) -> None:
         """Raises SoundflowError without accelerate."""
         try:
-            from accelerate import Accelerator  # type: ignore[import-not-found]
+            from accelerate import Accelerator
+            from accelerate.utils import DistributedDataParallelKwargs
         except ModuleNotFoundError as error:
-            raise SoundflowError("several processes need accelerate: pip install accelerate") from error
-        self._accelerator = Accelerator()
+            raise SoundflowError("several processes need accelerate: pip install 'offhook[train]'") from error
+        # The examples of one process may have no words to say, or no decision to make: then its gradients are nothing.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self._accelerator = Accelerator(kwargs_handlers=[unused])
+        self.device = self._accelerator.device
         self.index = self._accelerator.process_index
         self.first = self._accelerator.is_main_process
 
@@ -45,6 +59,12 @@ class Accelerated(Processes):
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        self._accelerator.end_training()
 
 
 def processes(world_size: int) -> Processes:

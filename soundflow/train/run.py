@@ -22,6 +22,8 @@ from soundflow.train.network import EAR, Network
 from soundflow.train.processes import Processes
 from soundflow.train.stages import Plan, Stage
 
+BESIDE = 0.7
+"""How much of what a model is tuned on is what it was trained on before, so that nothing is forgotten."""
 FROZEN = ("tower.conv", "tower.layers.", "tower.ln_post.")
 """Tensors that are never trained: they stay the base's."""
 
@@ -32,6 +34,8 @@ def run(
     data: Sequence[Encoded],
     directory: Path,
     *,
+    beside: Sequence[Encoded] = (),
+    share: float = BESIDE,
     processes: Processes | None = None,
     mixed: bool = True,
     every: int = 20,
@@ -39,7 +43,9 @@ def run(
 ) -> Weights:
     """Train all stages, one after the other; those that are finished are not begun again.
 
-    `data` are encoded train items. Returns the trained model. Raises SoundflowError for no data, and what Trainer does.
+    `data` are encoded train items; so large a `share` of what is learnt from is drawn from `beside` instead.
+
+    Returns the trained model. Raises SoundflowError for no data, and what Trainer does.
     """
     if not data:
         raise SoundflowError("nothing to train on: build train shards first")
@@ -51,7 +57,7 @@ def run(
             network,
             stage,
             memory_of(plan, stage),
-            maker(plan, stage, weights, data),
+            maker(plan, stage, weights, data, beside, share),
             directory,
             seed=plan.seed,
             processes=processes,
@@ -59,7 +65,7 @@ def run(
         )
         trainer.resume()
         trainer.run(every=every, show=show)
-        tensors |= {name: tensor.detach().clone() for name, tensor in network.learning()}
+        tensors |= {name: tensor.detach().cpu().clone() for name, tensor in network.learning()}
     return replace(weights, tensors=tensors)
 
 
@@ -70,12 +76,18 @@ def memory_of(plan: Plan, stage: Stage) -> MemoryConfig:
 
 
 def maker(
-    plan: Plan, stage: Stage, weights: Weights, data: Sequence[Encoded]
+    plan: Plan,
+    stage: Stage,
+    weights: Weights,
+    data: Sequence[Encoded],
+    beside: Sequence[Encoded] = (),
+    share: float = BESIDE,
 ) -> Callable[[np.random.Generator], Example]:
-    """Draws examples of a stage, every item equally likely."""
+    """Draws examples of a stage, every item equally likely, but for the share of those beside."""
 
     def make(rng: np.random.Generator) -> Example:
-        one = data[int(rng.integers(len(data)))]
+        pool = beside if beside and rng.random() < share else data
+        one = pool[int(rng.integers(len(pool)))]
         if stage.tier == EAR:
             return ear_example(one, stage.crop, rng)
         return decoder_example(plan.model, weights.tokenizer, one, stage.crop, rng, finished=stage.finished)

@@ -21,11 +21,11 @@ from calls.model import Mode
 from model_worker.catalogue import Catalogue
 from model_worker.interaction.checkpoint import load
 from model_worker.interaction.config import COMPACT, OMNI_3B, SMALL, TEST, InteractionConfig, MemoryConfig
-from model_worker.interaction.tokens import Tokens
 from soundflow.base import Weights
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder
 from soundflow.items import RESPOND, SILENT, Item, Turn
+from soundflow.train.dry import dry_run, shrunk
 from soundflow.train.examples import Crop, targets
 from soundflow.train.loop import Point, Trainer, learning_rate
 from soundflow.train.network import DECODER, EAR, Network
@@ -179,28 +179,12 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0.0)
 
 
-def shrunk(config: InteractionConfig) -> InteractionConfig:
-    """The same layout in small shapes."""
-    ear = config.ear and replace(config.ear, width=16, layers=1, heads=2, kv_heads=2, head_width=8, feed_forward=16)
-    return replace(
-        config,
-        tokens=Tokens.after(500),
-        tower=replace(
-            TEST.tower, context=config.tower.context, join=config.tower.join, ear=16 if config.tower.ear else 0
-        ),
-        decoder=replace(TEST.decoder, control_head=config.decoder.control_head),
-        ear=ear,
-    )
-
-
 @pytest.mark.parametrize("config", [SMALL, COMPACT, OMNI_3B], ids=lambda config: config.name)
 def test_every_stage_of_every_plan_takes_a_step_in_small_shapes(config: InteractionConfig, tmp_path: Path) -> None:
-    small = shrunk(config)
-    plan = replace(PLANS[config.name], model=small).short(steps=1)
-    weights = starting(small, Catalogue(), 1)
-    data = encode(weights, range(2))
+    plan = PLANS[config.name]
+    weights = starting(shrunk(config), Catalogue(), plan.seed)
     points: list[Point] = []
-    trained = run(plan, weights, data, tmp_path, show=points.append)
+    trained = dry_run(plan, [item(0), item(1)], tmp_path, show=points.append)
     assert [point.stage for point in points] == [stage.name for stage in plan.stages]
     learnt = {name for name, tensor in trained.tensors.items() if not torch.equal(tensor, weights.tensors[name])}
     assert any(name.startswith("decoder.") for name in learnt)
