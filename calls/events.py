@@ -178,10 +178,10 @@ class RecordingSaved(Event, frozen=True, tag=True, kw_only=True):
 
 class Notice(Event, frozen=True, tag=True, kw_only=True):
     """Something a reviewer must know: a hole in the transcript, a recording that stopped, a new model worker, a
-    knowledge base that cannot be searched.
+    knowledge base that cannot be searched, an alarm on the caller's side.
 
-    `kind`: "hole", "recording", "takeover", "knowledge", "model" (which failed on this call, and hears it no longer);
-    "message" is one that the caller left.
+    `kind`: "hole", "recording", "takeover", "knowledge", "model" (which failed on this call, and hears it no longer),
+    "sound", "sounds" (they are not listened for); "message" is one that the caller left.
     """
 
     kind: str

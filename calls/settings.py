@@ -61,7 +61,10 @@ class Settings(BaseSettings):
     interrupt_after_ms: int = Field(700, ge=100, description="speech over an answer that lasts so long interrupts it")
 
     # Model worker
-    model: str = Field("cascade", description="cascade, interaction:DIR (a checkpoint), echo (does nothing)")
+    model: str = Field(
+        "cascade",
+        description="cascade, interaction:DIR (a checkpoint), cascade+interaction:DIR (both), echo (does nothing)",
+    )
     worker_calls: int = Field(12, ge=1, description="calls one worker takes at once")
     worker_ears: int = Field(
         0, ge=0, description="slots of the Audio Interaction Model; 0: two for each of those calls"

@@ -114,7 +114,7 @@ def _remarks(story: Mapping[str, Any], model: str) -> list[str]:
     remarks = [f"{n['kind']}: {n['text']}" for n in story["notices"] if n["kind"] in REMARKABLE]
     if not story["recording"]["complete"]:
         remarks.append("the recording is not complete")
-    if model == "cascade":
+    if model.startswith("cascade"):  # also joined with another
         remarks.append("live, the cascade decides with the words that are there in time: some chunks differ")
     return remarks
 

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from calls.audio import SAMPLE_RATE
+from model_worker.sounds import Sound
 from soundflow import synth
 from soundflow.clips import Clip, Clips
 from soundflow.compose import Bed, Event
 from soundflow.items import Split
-from soundflow.policy import CONFUSABLE, SOUNDS, Sound
+from soundflow.policy import CONFUSABLE, SOUNDS
 from soundflow.preprocess import preprocess
 from soundflow.speech import Cast, Speech
 

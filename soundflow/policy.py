@@ -1,45 +1,14 @@
-"""Which sounds deserve a response: the default policy, by the class names of ESC-50 and of our own synthesis.
+"""Which sounds deserve a response, and which do not: the default policy.
 
-A sound on the caller's side is worth a response when it tells of danger, distress, bodily need or a machine that asks
-for attention. Weather, scenery, animals about their day, ordinary household noise and music are background. Telephone
-sounds never get an answer: they tell what state the far end is in.
+Those that do, with the names that a model is taught to write, are those that serving knows (model_worker/sounds.py).
+Weather, scenery, animals about their day, ordinary household noise and music are background. Telephone sounds never get
+an answer: they tell what state the far end is in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from model_worker.sounds import RESPOND, Sound
 
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A class of sounds. `name` completes "I can hear ..."; `advice` is for the human agent, imperative."""
-
-    label: str
-    respond: bool
-    name: str
-    advice: str = ""
-    emotion: str = "normal"
-    safety: bool = False  # missing it may cost more than a polite question
-
-
-_RESPOND = (
-    Sound("baby_cry", True, "a baby crying", "offer to wait or to call back", "urgent", True),
-    Sound("fire_crackling", True, "a fire crackling", "ask whether they are safe", "urgent", True),
-    Sound("chainsaw", True, "a chainsaw running", "ask them to move away from it", "urgent", True),
-    Sound("person_sneeze", True, "a sneeze", "say bless you"),
-    Sound("coughing", True, "somebody coughing", "ask whether they are all right", "urgent"),
-    Sound("siren", True, "a siren close by", "ask whether they are safe", "urgent", True),
-    Sound("smoke_alarm", True, "a smoke alarm", "ask whether they are safe and to leave the house", "urgent", True),
-    Sound("glass_breaking", True, "glass breaking", "ask whether they are safe", "urgent", True),
-    Sound("fireworks", True, "bangs close by", "ask whether they are safe", "urgent", True),
-    Sound("hand_saw", True, "a saw", "ask them to move away from it", "urgent"),
-    Sound("car_horn", True, "a car horn", "ask whether they are driving", "urgent", True),
-    Sound("backing_beeper", True, "a vehicle backing up", "ask them to stand clear", "urgent", True),
-    Sound("thunderstorm", True, "thunder close by", "ask whether they are indoors", "urgent", True),
-    Sound("clock_alarm", True, "an alarm ringing", "offer to wait while they turn it off"),
-    Sound("machine_beep", True, "a machine beeping", "ask whether it needs them"),
-    Sound("phone_ringing", True, "another phone ringing", "offer to wait while they pick it up"),
-)
 _SILENT = (
     *(("rain", "rain"), ("sea_waves", "sea waves"), ("clock_tick", "a clock ticking"), ("rooster", "a rooster")),
     *(("helicopter", "a helicopter"), ("dog_bark", "a dog barking"), ("wind", "wind"), ("engine", "an engine running")),
@@ -54,7 +23,7 @@ _SILENT = (
     *(("toilet_flush", "a toilet"), ("crackle", "line crackle"), ("music", "music"), ("murmur", "a crowd murmuring")),
 )
 SOUNDS: dict[str, Sound] = {
-    **{sound.label: sound for sound in _RESPOND},
+    **{sound.label: sound for sound in RESPOND},
     **{label: Sound(label, False, name) for label, name in _SILENT},
 }
 _ALIASES = {

@@ -30,12 +30,14 @@ class Loaded:
 def load(settings: Settings, environment: Mapping[str, str]) -> Loaded:
     """Raises what model_worker.chosen raises."""
     model = load_to_decide_again(settings, environment, calls=TOGETHER)
-    if settings.model != "cascade":
+    if not settings.model.startswith("cascade"):
         return Loaded(model, TOGETHER, lambda: None)
     from model_worker.cascade.model import Cascade
+    from model_worker.joined import Joined
 
-    assert isinstance(model, Cascade)
-    refiner = model.parts.refiner
+    words = model.words if isinstance(model, Joined) else model
+    assert isinstance(words, Cascade)
+    refiner = words.parts.refiner
 
     def settle() -> None:
         if not refiner.wait(SETTLE_S):

@@ -14,19 +14,24 @@ from model_worker.interaction.config import TEST
 from model_worker.interaction.make import make_native
 from model_worker.interaction.model import Interaction
 from model_worker.interaction.random_weights import RandomWeights
+from model_worker.joined import Joined
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(SettingsError, match="use cascade, interaction:DIR or echo"):
-        load(Settings(model="parrot"), {})
+    for name in ("parrot", "parrot+interaction:compact", "cascade+parrot", "cascade+", "interaction", ""):
+        with pytest.raises(SettingsError, match="use cascade, interaction:DIR, cascade\\+interaction:DIR or echo"):
+            load(Settings(model=name), {})
 
 
 def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.startswith("model_worker.interaction.load")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(SettingsError, match=r'needs torch: pip install "offhook\[interaction\]"'):
-        load_to_decide_again(Settings(model=f"interaction:{tmp_path}"), {})
+    for name in (f"interaction:{tmp_path}", f"cascade+interaction:{tmp_path}"):
+        with pytest.raises(SettingsError, match=r'needs torch: pip install "offhook\[interaction\]"'):
+            load_to_decide_again(Settings(model=name), {})
+        with pytest.raises(SettingsError, match=r"OFFHOOK_MODEL=.*\+?interaction:.* needs torch"):
+            load(Settings(model=name), {})
 
 
 def test_a_directory_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -51,3 +56,22 @@ def test_a_worker_has_two_slots_a_call_unless_it_is_told(
     assert isinstance(model, Interaction)
     assert model._serving.slots == slots
     assert model.load() == 0.0
+
+
+def test_two_are_joined_words_by_the_first_and_sounds_by_the_second(tmp_path: Path) -> None:
+    make_native(tmp_path / "tiny", RandomWeights(TEST, seed=1))
+    model = load_to_decide_again(Settings(model=f"echo+interaction:{tmp_path / 'tiny'}"), {})
+    assert isinstance(model, Joined)
+    assert (model.name, model.transcribes, model.load()) == ("echo+interaction:tiny", False, 0.0)
+    model.shut_down()
+
+
+def test_what_the_second_lacks_is_told_before_the_first_is_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no such directory"):
+        load(Settings(model="cascade+interaction:none", models=tmp_path), {})
+
+
+def test_a_directory_may_be_called_like_two_models(tmp_path: Path) -> None:
+    make_native(tmp_path / "a+interaction:b", RandomWeights(TEST, seed=1))
+    model = load_to_decide_again(Settings(model=f"interaction:{tmp_path / 'a+interaction:b'}"), {})
+    assert model.name == "interaction:a+interaction:b"
