@@ -1,8 +1,8 @@
 """The clip database: folders of recordings -> clips with a class, a source, a split and a licence.
 
 Two layouts are known by their file names: ESC-10 / ESC-50 (`1-187207-A.ogg`: fold, source, take) in a folder a class,
-and the Free Spoken Digit Dataset (`7_theo_12.wav`: digit, speaker, take). Anything else is a folder a class, and a file
-is its own source. A source is in one split only.
+and the Free Spoken Digit Dataset (`7_theo_12.wav`: digit, speaker, take). Anything else is a folder a class; a file
+`SOURCE~TAKE.ogg` is of that source, and any other is its own. A source is in one split only.
 
 **Kept apart.** Fold 5 of ESC and the FSDD speaker `yweweler` belong to no split: nothing here ever hears them, so that
 anyone can measure on them.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ Pcm = npt.NDArray[np.float32]
 LONGEST_S = 600.0  # of one file; of an hour-long one the beginning is used
 SHORTEST_S = 0.1
 _LOUD_ENOUGH = 1e-4  # peak
+_SAID_OF_EACH = 20  # recordings; what is unusual about more of a folder is said in one line
 _KEPT_S = 3600.0  # decoded audio kept in memory by one process: 230 MB
 _SUFFIXES = {".wav", ".ogg", ".flac", ".mp3", ".opus", ".m4a"}
 _ESC = re.compile(r"(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])(?:-\d+)?$")
@@ -159,6 +160,11 @@ def decode(path: Path) -> tuple[Pcm, list[str]]:
     return pcm, notes
 
 
+def files(folder: Path) -> list[Path]:
+    """What may be a recording under a folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+
+
 def scan(
     folder: Path,
     group: str = "sound",
@@ -166,28 +172,38 @@ def scan(
     licence: str = "unknown",
     rules: Rules | None = None,
     texts: Mapping[str, str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Clips:
     """Every usable recording under a folder, checked by decoding it. Raises ClipError if there is none.
 
-    `texts`: file name without suffix -> the words in it.
+    `texts`: file name without suffix -> the words in it. `progress`: (recordings so far, in all, which).
     """
     rules = rules or Rules()
     if not folder.is_dir():
         raise ClipError(f"{folder} is not a folder of recordings")
-    clips, notes, apart = [], [], 0
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
+    paths = files(folder)
+    clips: list[Clip] = []
+    notes: list[str] = []
+    unusual: dict[str, list[Path]] = {}
+    apart = 0
+    for number, path in enumerate(paths, 1):
+        if progress:
+            progress(number, len(paths), path.stem)
         clip = describe(path, folder, group, licence, rules, (texts or {}).get(path.stem, ""))
         if clip is None:
             apart += 1
             continue
         try:
-            pcm, unusual = decode(path)
+            pcm, said = decode(path)
         except ClipError as error:
             notes.append(str(error))
             continue
-        if group != "digit":  # all of FSDD is 8 kHz: not worth 2,500 lines
-            notes += [f"{path}: {what}" for what in unusual]
+        for what in said:
+            unusual.setdefault(what, []).append(path)
         clips.append(replace(clip, seconds=len(pcm) / SAMPLE_RATE))
+    for what, which in unusual.items():
+        many = len(which) > _SAID_OF_EACH
+        notes += [f"{folder}: {len(which)} recordings: {what}"] if many else [f"{path}: {what}" for path in which]
     if apart:
         notes.append(f"{folder}: {apart} recordings kept apart, for others to measure on")
     if not clips:
@@ -214,10 +230,11 @@ def describe(path: Path, folder: Path, group: str, licence: str, rules: Rules, t
         split = "test" if fold in rules.test_folds else "dev" if dev else "train"
         known = sound(label)
         return Clip(name, path, group, known.label if known else label, source, split, licence, text=text)
-    share = _share(path.stem)
+    source = path.stem.partition("~")[0] or path.stem
+    share = _share(source)
     split = "test" if share < rules.test_share else "dev" if share < rules.test_share + rules.dev_share else "train"
     known = sound(label)
-    return Clip(name, path, group, known.label if known else label, path.stem, split, licence, text=text)
+    return Clip(name, path, group, known.label if known else label, source, split, licence, text=text)
 
 
 def _share(source: str) -> float:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import httpx
 
-from soundflow.clips import Clips, Rules, scan
+from soundflow import debian
+from soundflow.clips import Clips, Rules, files, scan
 from soundflow.errors import SoundflowError
 
 HOME = Path("~/.cache/offhook/soundflow")
 _BLOCK = 1 << 20
 _SUFFIXES = (".wav", ".ogg", ".flac")
+_PACKAGES = "packages of Debian 12, by way of apt-get download (or --from a folder of them); see soundflow/debian.tsv"
+_BY_RECORDING = "by recording, in soundflow/debian.tsv"
 
 Progress = Callable[[int, int, str], None]
 """(bytes so far, bytes in all or 0 if not said, what)"""
@@ -25,7 +28,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A corpus. `archive` is a zip file; "" if there is none to fetch and `url` says how to come by it."""
+    """A corpus. `archive` is a zip file; "" if there is none to fetch and `url` says how to come by it. Those of
+    `debian.CORPORA` are taken out of packages instead."""
 
     name: str
     group: str  # what its clips are: see Clip.group
@@ -62,6 +66,30 @@ SOURCES = {
             "CC BY-SA 3.0 (Macroform, Manolo Camp, Reno Project)",
             "hold music of the Asterisk project, 8 kHz",
         ),
+        Source(
+            debian.SOUNDS,
+            "sound",
+            _PACKAGES,
+            "",
+            f"{_BY_RECORDING} (GPL-2+, GPL-3+, CC BY, CC BY-SA, CC0, Artistic-1.0)",
+            "40 classes of sounds out of Debian's games and desktop programs",
+        ),
+        Source(
+            debian.MUSIC,
+            "music",
+            _PACKAGES,
+            "",
+            f"{_BY_RECORDING} (GPL-2+, GPL-3+, CC BY, CC BY-SA, CC0, public domain)",
+            "music out of Debian's games, 17 hours",
+        ),
+        Source(
+            debian.SPEECH,
+            "speech",
+            _PACKAGES,
+            "",
+            "GPL-2 (Tux Paint: Bill Kendrick and contributors)",
+            "numbers in many languages out of Tux Paint, and English digits of two speakers",
+        ),
     )
 }
 
@@ -80,6 +108,9 @@ def fetch(source: Source, home: Path, local: Path | None = None, progress: Progr
     """
     target = home / source.name
     if target.is_dir():
+        return target
+    if source.name in debian.CORPORA:
+        debian.bring((source.name,), home, local, progress)
         return target
     partial = home / f".{source.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
@@ -106,15 +137,28 @@ def fetch(source: Source, home: Path, local: Path | None = None, progress: Progr
     return target
 
 
-def database(names: tuple[str, ...], home: Path, rules: Rules | None = None) -> Clips:
-    """The clips of several corpora. Raises SoundflowError, which says what to run."""
-    made = Clips((), ())
-    for name in names:
-        source = find(name)
-        if not (home / name).is_dir():
-            raise SoundflowError(f"the recordings {name} are not here; run: offhook soundflow fetch {name}")
-        made = made + scan(home / name, source.group, licence=source.licence, rules=rules)
+def database(names: tuple[str, ...], home: Path, rules: Rules | None = None, progress: Progress | None = None) -> Clips:
+    """The clips of several corpora; `progress` counts recordings. Raises SoundflowError, which says what to run."""
+    sources = [find(name) for name in names]
+    if missing := " ".join(name for name in names if not (home / name).is_dir()):
+        raise SoundflowError(f"the recordings {missing} are not here; run: offhook soundflow fetch {missing}")
+    counts = [len(files(home / name)) for name in names]
+    total, tell = sum(counts), progress or (lambda done, total, what: None)
+    made, before = Clips((), ()), 0
+    for source, count in zip(sources, counts, strict=True):
+        made = made + scan(
+            home / source.name,
+            source.group,
+            licence=source.licence,
+            rules=rules,
+            progress=_onward(tell, before, total),
+        )
+        before += count
     return made
+
+
+def _onward(tell: Progress, before: int, total: int) -> Progress:
+    return lambda done, _, what: tell(before + done, total, what)
 
 
 def _copy(folder: Path, target: Path) -> None:

@@ -27,7 +27,8 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
     """Raises SoundflowError when recordings that the configuration wants are missing."""
     home = home.expanduser()
-    clips = database(config.material, home, rules)
+    with bar("recordings read") as tell:
+        clips = database(config.material, home, rules, tell)
     return Material(clips, Speech(home / "speech", settings.models, check=config.check), config.cast)
 
 

@@ -126,3 +126,38 @@ def test_takes_of_one_source_stay_together() -> None:
             assert clip is not None
             splits.add(clip.split)
         assert len(splits) == 1
+
+
+def test_a_name_says_whose_take_it_is() -> None:
+    """SOURCE~TAKE: of one source, in whatever class, and so in one split."""
+    folder = Path("/x")
+    splits = set()
+    for source in (f"minetest-{n}" for n in range(200)):
+        one, other, third = (
+            describe(folder / name, folder, "sound", "", Rules())
+            for name in (f"rain/{source}~drops-1.ogg", f"rain/{source}~drops-2.wav", f"wind/{source}~a~b.ogg")
+        )
+        assert one is not None
+        assert other is not None
+        assert third is not None
+        assert one.source == other.source == third.source == source
+        assert one.split == other.split == third.split
+        assert len({one.id, other.id, third.id}) == 3
+        splits.add(one.split)
+    assert splits == {"train", "dev", "test"}
+    alone = describe(folder / "rain/~drops.ogg", folder, "sound", "", Rules())
+    assert alone is not None
+    assert alone.source == "~drops"
+
+
+def test_what_many_have_in_common_is_said_once(tmp_path: Path) -> None:
+    for number in range(21):
+        write(tmp_path / "many" / f"a~{number}.wav", tone(0.2, 8_000), rate=8_000)
+    write(tmp_path / "few" / "b~1.wav", tone(0.2, 4_000), rate=4_000)
+    told: list[tuple[int, int]] = []
+    found = scan(tmp_path, progress=lambda done, total, what: told.append((done, total)))
+    assert [note.removeprefix(str(tmp_path)) for note in found.notes] == [
+        "/few/b~1.wav: 4000 Hz, so nothing above 2000 Hz in it",
+        ": 21 recordings: 8000 Hz, so nothing above 4000 Hz in it",
+    ]
+    assert told == [(number, 22) for number in range(1, 23)]
