@@ -15,6 +15,7 @@ from model_worker.stream import Emit, Past, Stream, silent
 class EchoStream:
     call_id: str
     emit: Emit
+    going_on: frozenset[str] = frozenset()
 
 
 class EchoModel:
@@ -22,6 +23,7 @@ class EchoModel:
 
     name = "echo"
     transcribes = False
+    hears_all_again = False
 
     def prepare(self, instruction: Instruction) -> None:
         return None

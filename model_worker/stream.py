@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from calls.audio import Chunk
@@ -19,14 +20,44 @@ Emit = Callable[[Event], None]
 """Takes Decided, Partial, Uttered, ResponseOpened, ResponseDelta, ResponseClosed, Notice. Thread-safe, never blocks."""
 
 
+At = tuple[str, int]
+"""A participant and a Chunk of theirs."""
+
+
+class Fate(Enum):
+    """What became of a response with its worker."""
+
+    FINISHED = auto()
+    CUT = auto()  # by another response
+    UNWANTED = auto()  # policy has ended it, or it was torn too long ago
+    TORN = auto()  # it was being written, just now: whoever goes on with the call may write it to its end
+
+
+@dataclass(frozen=True, slots=True)
+class PastResponse:
+    """A response that an earlier worker opened."""
+
+    id: str
+    participant_id: str
+    chunk: int
+    emotion: str = "normal"
+    text: str = ""  # as it was written, whatever was heard of it
+    pieces: int = 0  # in so many ResponseDeltas
+    fate: Fate = Fate.TORN
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """What a Stream that takes over a running call must know of it. Empty for a new call."""
 
     utterances: tuple[Utterance, ...] = ()  # finished so far, in order
     answers: tuple[Answer, ...] = ()  # said so far, as heard
-    decided: tuple[tuple[str, int], ...] = ()  # (participant, the last chunk already decided)
-    responses: tuple[str, ...] = ()  # ids of the responses opened so far
+    decided: tuple[At, ...] = ()  # the last Chunk of each participant that is decided
+    responses: tuple[PastResponse, ...] = ()  # opened so far, in order
+    responded: tuple[At, ...] = ()  # Chunks that were not decided `silent`
+    stopped: tuple[At, ...] = ()  # Chunks before which policy ended a response
+    again: tuple[At, ...] = ()  # the first Chunk of each participant that is heard again
+    fresh: tuple[At, ...] = ()  # the first Chunk of each at which a response is not too late to be given now
 
 
 class Stream(Protocol):
@@ -34,12 +65,18 @@ class Stream(Protocol):
 
     call_id: str
 
+    @property
+    def going_on(self) -> frozenset[str]:
+        """Ids of torn responses that it will write to their end. The others are closed for it."""
+        ...
+
 
 class Model(Protocol):
     """Serves many Streams. `step` is called from one thread at a time, never from the event loop."""
 
     name: str
     transcribes: bool  # it tells what it hears in words, whatever the mode of the call
+    hears_all_again: bool  # when it takes a call over, it wants all audio that is left, not only what is unwritten
 
     def prepare(self, instruction: Instruction) -> None:
         """Calls with such an Instruction will come: begin to get ready for them. Returns at once."""

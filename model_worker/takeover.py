@@ -1,4 +1,5 @@
-"""Going on with a call that another worker has left: say who goes on and what is lost for good, close what was torn."""
+"""Going on with a call that another worker has left: say who goes on and what is lost for good, and close what was torn
+and is not written to its end."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ def go_on(call: HeldCall, known: Recollection, audio: Sequence[Message], worker:
         call.next_chunk[participant_id] = max(index, hear_from)
         if index > expected:
             call.miss(participant_id, expected, index)
+    going_on = call.stream.going_on if call.stream else frozenset()
     for response_id, text in known.torn_responses():
-        call.post(ResponseClosed(call_id=call.id, response_id=response_id, text=text, cancelled=True))
+        if response_id not in going_on:
+            call.post(ResponseClosed(call_id=call.id, response_id=response_id, text=text, cancelled=True))
 
 
 def _say_takeover(call: HeldCall, known: Recollection, chunks: Sequence[AudioChunk], worker: str) -> None:

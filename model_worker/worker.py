@@ -225,21 +225,21 @@ class Worker:
     async def _open(self, call: HeldCall) -> bool:
         """Read the story so far, open the model's Stream and accept. False: there is nothing to serve."""
         story = await self._read(call_stream(call.id))
-        known = recollect(story, await self._read(speech_stream(call.id)) if story else [])
+        model = self.engine.model
+        known = recollect(story, await self._read(speech_stream(call.id)) if story else [], model.hears_all_again)
         if known.ended:
             await self.bus.leases.release(self.name, call.lease.position)
             return False
-        post = self._poster(call.id)
-        work = partial(self.engine.open, call.id, call.instruction, known.past(), post)
+        takeover = known.accepted_before
+        past = known.past(await self._read(audio_stream(call.id)) if takeover else ())
+        work = partial(self.engine.open, call.id, call.instruction, past, self._poster(call.id))
         context = contextvars.copy_context()  # for the log
         call.open(asyncio.get_running_loop().run_in_executor(None, context.run, work))
         assert call.opening is not None
         await asyncio.shield(call.opening)
         if call.lost:
             return False
-        takeover = known.accepted_before
         call.answered = set(known.answers)
-        model = self.engine.model
         accepted = CallAccepted(
             call_id=call.id, worker=self.name, model=model.name, takeover=takeover, transcribes=model.transcribes
         )

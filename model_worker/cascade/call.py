@@ -36,11 +36,12 @@ class CallStream:
     proposed: Proposed = field(default_factory=Proposed)
     responses: set[str] = field(default_factory=set)
     turn: list[Utterance] = field(default_factory=list)  # of the caller's turn that was not answered yet
+    going_on: frozenset[str] = frozenset()  # a language model would not find the rest of another's sentence
     _stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.responses.update(self.past.responses)
-        self.proposed.ids.update(r.removeprefix("hint-") for r in self.past.responses if r.startswith("hint-"))
+        self.responses.update(response.id for response in self.past.responses)
+        self.proposed.ids.update(r.removeprefix("hint-") for r in self.responses if r.startswith("hint-"))
         for participant in self.instruction.participants:
             self.side(participant.id)
         for utterance in self.past.utterances:

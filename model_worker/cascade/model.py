@@ -60,6 +60,7 @@ class Cascade:
 
     name = "cascade"
     transcribes = True
+    hears_all_again = False
 
     def __init__(self, parts: Parts, patient: bool = False) -> None:
         """`patient`: wait for the cards, and for words in every step, however long, so that the same audio is decided

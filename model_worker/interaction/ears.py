@@ -31,6 +31,15 @@ class Text:
     token: int  # chosen, and not yet written
     said: int = 0  # tokens written
     quota: int = 0  # tokens that may be written before the next Chunk
+    known: deque[int] = field(default_factory=deque)  # to be chosen next, whatever is likely
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of Chunks that an earlier worker decided, and that are heard again."""
+
+    until: int = -1  # the last of them
+    responses: dict[int, list[int]] = field(default_factory=dict)  # by Chunk: the first tokens, as far as known
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +52,7 @@ class Ear:
     due: int | None = None  # index of the Chunk that comes next; None: whichever comes is the first
     lost: int = 0  # Chunks whose audio never came
     text: Text | None = None
+    known: Known = field(default_factory=Known)
     kept: int = 0  # Chunks whose features were kept for the tier that speaks: the number of the next one
     unheard: deque[tuple[int, bool]] = field(default_factory=deque)  # by that tier: such a number, responded?
     waking: int = 0  # how many of them it must hear before it speaks

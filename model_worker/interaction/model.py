@@ -30,8 +30,9 @@ from torch import Tensor
 from calls.audio import CHUNK_S, CHUNK_SAMPLES, Chunk
 from calls.events import Decided, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
 from calls.model import Answer, Choice, Instruction, Mode, Participant, Role, Utterance
+from model_worker.interaction.earlier import Earlier, recall
 from model_worker.interaction.ears import Ear, Judged, Said
-from model_worker.interaction.instruction import prefix_of, words_of
+from model_worker.interaction.instruction import prefix_of
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import NoRoom, Serving
 from model_worker.interaction.tier import PREFIXES
@@ -49,7 +50,7 @@ class Side:
     call: CallStream
     participant_id: str
     ear: Ear
-    decided_until: int  # the last Chunk that an earlier worker decided
+    earlier: Earlier
     written_until_s: float  # the end of the last utterance
     saying: Saying | None = None
     coming: deque[Saying] = field(default_factory=deque)  # decided, while words are still due to those before
@@ -67,14 +68,20 @@ class CallStream:
     call_id: str
     mode: Mode
     emit: Emit
-    opened_before: frozenset[str]  # responses of an earlier worker
     sides: dict[str, Side] = field(default_factory=dict)
+
+    @property
+    def going_on(self) -> frozenset[str]:
+        """Responses of an earlier worker that are written to their end."""
+        retold = [one for side in self.sides.values() for one in side.earlier.retold.values()]
+        return frozenset(one.given.id for one in retold if one.given and not one.muted)
 
 
 class Interaction:
     """Implements model_worker.stream.Model."""
 
     transcribes = False  # on answer and assist calls
+    hears_all_again = True
 
     def __init__(self, serving: Serving, tokenizer: Tokenizer, name: str = "interaction") -> None:
         self.name = name
@@ -94,7 +101,7 @@ class Interaction:
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
         """Raises NoRoom when there are not enough slots for the call."""
-        call = CallStream(call_id, instruction.mode, emit, frozenset(past.responses))
+        call = CallStream(call_id, instruction.mode, emit)
         prefix = self._prefix(instruction)
         try:
             for participant in _heard(instruction):
@@ -106,8 +113,7 @@ class Interaction:
 
     def hear_answer(self, stream: Stream, answer: Answer) -> None:
         """Not fed back: the model remembers its own words as it wrote them, for its layout has no place for how much of
-        them was heard, and none for words that are not its own (the greeting and other fixed phrases). A worker that
-        takes the call over is told what was heard of the model's own answers, by Past."""
+        them was heard, and none for words that are not its own (the greeting and other fixed phrases)."""
 
     def cancel(self, stream: Stream, response_id: str) -> None:
         for side in _call(stream).sides.values():
@@ -135,20 +141,10 @@ class Interaction:
         return prefix_of(instruction, self._tokenizer, config.tokens, config.memory.prefix)
 
     def _open_side(self, call: CallStream, participant_id: str, prefix: Sequence[int], past: Past) -> None:
-        ear = self._serving.open(prefix, call.mode.value, self._said_before(call, participant_id, past))
-        mine = (u.end_s for u in past.utterances if u.participant_id == participant_id)
-        side = Side(call, participant_id, ear, dict(past.decided).get(participant_id, -1), max(mine, default=0.0))
+        earlier = recall(past, call.mode, participant_id, self._serving.config.tokens, self._tokenizer)
+        ear = self._serving.open(prefix, call.mode.value, earlier.said, earlier.known)
+        side = Side(call, participant_id, ear, earlier, earlier.written_until_s)
         call.sides[participant_id] = self._sides[ear] = side
-
-    def _said_before(self, call: CallStream, participant_id: str, past: Past) -> list[list[int]]:
-        """What an earlier worker's model wrote, as far as it is known: answers as heard, and transcripts. Hints are not
-        kept, and of the mood in which an answer was said nothing is."""
-        if call.mode is Mode.TRANSCRIBE:
-            texts = [u.text for u in past.utterances if u.participant_id == participant_id]
-        else:
-            texts = [answer.heard_text for answer in past.answers if answer.id in call.opened_before]
-        normal = self._serving.config.tokens.normal
-        return [[normal, *words_of(text, self._tokenizer)] for text in texts if text]
 
     def _release(self, call: CallStream) -> None:
         for side in call.sides.values():
@@ -182,7 +178,7 @@ class Interaction:
                 if (side := call.sides.get(chunk.participant_id)) is None:
                     call.emit(silent(chunk))  # nobody whom this call's mode is about
                     continue
-                self._stop(side)
+                self._stop(side, chunk.index)
                 heard.append((side, chunk))
             judged, said = self._serving.hear([(side.ear, chunk.index, _samples(chunk)) for side, chunk in heard])
             self._write(said)
@@ -201,18 +197,14 @@ class Interaction:
         """Emit the Decision, unless an earlier worker did, and begin the response."""
         call, mode = side.call, side.call.mode
         choice, score = Choice.SILENT, 1.0 - judged.score
-        before = judged.index <= side.decided_until
         if judged.respond:
             choice, score = Choice(mode.value), judged.score
-            name = f"{mode}-{side.participant_id}-{judged.index}"
-            # A transcript that an earlier worker has not finished is written again; an answer is not said again.
-            known = _end_s(judged.index) <= side.written_until_s if mode is Mode.TRANSCRIBE else before
-            saying = Saying(name, judged.index, round(score, 3), muted=known or name in call.opened_before)
+            saying = _saying(side, judged)
             if side.saying is None:
                 side.saying = saying
             else:
                 side.coming.append(saying)
-        if not before:
+        if judged.index > side.earlier.known.until:
             call.emit(
                 Decided(
                     call_id=call.call_id,
@@ -225,9 +217,13 @@ class Interaction:
             )
         side.stopped = False
 
-    def _stop(self, side: Side) -> None:
-        """End the response that policy does not want: after the words that are due, so that what the model remembers
-        does not depend on the moment at which it was told."""
+    def _stop(self, side: Side, index: int) -> None:
+        """End the response that policy does not want, before Chunk `index`: after the words that are due, so that what
+        the model remembers does not depend on the moment at which it was told. And before the first Chunk that is new,
+        what an earlier worker has left unfinished and nobody wants."""
+        again = index <= side.earlier.known.until
+        for saying in side.under_way:
+            saying.stop |= index in side.earlier.stopped if again else saying.unwanted
         if not any(saying.stop for saying in side.under_way):
             return
         self._write_due(side)
@@ -282,7 +278,8 @@ class Interaction:
                 )
             )
             return
-        if saying.pieces == 1:
+        if not saying.announced:
+            saying.announced = True
             call.emit(
                 ResponseOpened(
                     call_id=call.call_id,
@@ -302,7 +299,7 @@ class Interaction:
     def _end(self, side: Side, cancelled: bool) -> None:
         """No more is written of what was being said, if anything was. Without a word it was never announced."""
         saying, side.saying = side.saying, side.coming.popleft() if side.coming else None
-        if saying is None or saying.muted or not saying.pieces:
+        if saying is None or saying.muted or not (saying.pieces or saying.announced):
             return
         call = side.call
         if call.mode is not Mode.TRANSCRIBE:
@@ -321,6 +318,16 @@ def _heard(instruction: Instruction) -> list[Participant]:
     wanted = {Role.CALLER} if instruction.mode is Mode.ANSWER else {Role.CALLER, Role.HUMAN_AGENT}
     heard = [participant for participant in instruction.participants if participant.role in wanted]
     return heard[:EARS_A_CALL]  # more would take the slots of another call
+
+
+def _saying(side: Side, judged: Judged) -> Saying:
+    """The response to a Chunk: a new one, or the one that an earlier worker began there."""
+    saying = Saying(f"{side.call.mode}-{side.participant_id}-{judged.index}", judged.index, round(judged.score, 3))
+    if (retold := side.earlier.retold.get(judged.index)) is not None:
+        saying.muted, saying.unwanted = retold.muted, retold.unwanted
+        if retold.given is not None:
+            saying.announced, saying.text, saying.pieces = True, retold.given.text, retold.given.pieces
+    return saying
 
 
 def _samples(chunk: Chunk) -> Tensor:

@@ -19,7 +19,9 @@ class Saying:
     id: str
     chunk: int
     score: float
-    muted: bool = False  # it answers what an earlier worker has dealt with
+    muted: bool = False  # an earlier worker has dealt with it
+    unwanted: bool = False  # and it ends with the first Chunk that is new
+    announced: bool = False
     stop: bool = False  # policy does not want it
     emotion: str = "normal"
     text: str = ""  # given out so far

@@ -27,7 +27,7 @@ from torch import Tensor
 from calls.audio import CHUNK_SAMPLES
 from calls.errors import OffhookError
 from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
-from model_worker.interaction.ears import Ear, Judged, Said, Text, Track
+from model_worker.interaction.ears import Ear, Judged, Known, Said, Text, Track
 from model_worker.interaction.padded import Padded
 from model_worker.interaction.perception import Perception
 from model_worker.interaction.tier import TOGETHER, Tier
@@ -77,14 +77,21 @@ class Serving:
 
     # --- open, release ------------------------------------------------------------------------------------------
 
-    def open(self, prefix: Sequence[int], mode: str = "answer", said: Sequence[Sequence[int]] = ()) -> Ear:
+    def open(
+        self,
+        prefix: Sequence[int],
+        mode: str = "answer",
+        said: Sequence[Sequence[int]] = (),
+        known: Known | None = None,
+    ) -> Ear:
         """A slot for one participant's ear.
 
         `prefix` are the tokens of the Instruction with their markers, `mode` ("transcribe", "assist" or "answer") is
-        what the ear of a two-tier model is told instead, `said` the words of the responses on this call so far, of
-        which the newest are kept. Raises NoRoom when all slots are taken or memory runs out, ValueError for a prefix
-        that is empty or too long and for another mode; nothing is changed then. Others are heard meanwhile: the slot
-        is taken at once and filled in slices.
+        what the ear of a two-tier model is told instead. Of a call that is taken over, `said` are the words of the
+        responses before all that will be heard, of which the newest are kept; what is `known` of the Chunks that are
+        heard again is neither decided nor chosen anew. Raises NoRoom when all slots are taken or memory runs out,
+        ValueError for a prefix that is empty or too long and for another mode; nothing is changed then. Others are
+        heard meanwhile: the slot is taken at once and filled in slices.
         """
         with self._lock:
             if not self._free:
@@ -98,6 +105,7 @@ class Serving:
             if isinstance(error, torch.OutOfMemoryError):
                 raise NoRoom("no memory for the Instruction of one more call: give this worker fewer slots.") from error
             raise
+        ear.known = known or ear.known
         with self._lock:
             self._ears[slot] = ear
         return ear
@@ -232,7 +240,8 @@ class Serving:
         scores = tier.hear(numbers, features).tolist()
         judged = {}
         for (ear, index, _), score in zip(part, scores, strict=True):
-            respond = score > self.config.threshold
+            again = index <= ear.known.until
+            respond = index in ear.known.responses if again else score > self.config.threshold
             ear.judge.heard(tier.markers.control(respond))
             judged[ear] = Judged(ear, index, respond, score)
         return judged
@@ -262,7 +271,8 @@ class Serving:
                     cut.append(Said(ear, ear.text.index, (), ended=True, cut=True))
                 ear.waking = len(ear.unheard)
                 chunk = ear.voice.chunks + ear.waking - 1
-                ear.text = Text(index, chunk, self.config.tokens.text_begin)
+                known = deque(ear.known.responses.get(index, ()))
+                ear.text = Text(index, chunk, self.config.tokens.text_begin, known=known)
             if ear.text:
                 ear.text.quota = self.config.words_a_chunk
         return cut
@@ -329,10 +339,14 @@ class Serving:
     def _write(self, ears: Sequence[Ear]) -> list[Said]:
         calls = [(ear, ear.text) for ear in ears if ear.text]
         passes = min(self._passes, max(text.quota for _, text in calls))
+        if any(text.known for _, text in calls):
+            passes = 1  # its next token is not what the device chooses
         numbers = [(ear.slot, t.token, ear.voice.texts, t.chunk, t.said, t.quota) for ear, t in calls]
         chosen = self._decoder.write(numbers, passes).tolist()
         said = []
         for (ear, text), row in zip(calls, chosen, strict=True):
+            if text.known and text.said < self.config.longest:
+                row = [text.known.popleft()]
             said += [self._take(ear, text, row), *self._settle(ear)]
         return [words for words in said if words.tokens or words.ended]
 

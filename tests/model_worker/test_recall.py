@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from calls.audio import CHUNK_S
 from calls.bus import Message
 from calls.events import (
     Answered,
     AnyEvent,
+    AudioChunk,
     CallAccepted,
     CallEnded,
+    CancelResponse,
     Decided,
     PlayoutEnded,
     ResponseClosed,
@@ -19,7 +22,8 @@ from calls.events import (
     Uttered,
 )
 from calls.model import Answer, Choice, State, Utterance
-from model_worker.recall import Recollection, recollect
+from model_worker.recall import FRESH_S, Recollection, recollect
+from model_worker.stream import Fate, PastResponse
 
 
 def fold(*story: AnyEvent, speech: tuple[AnyEvent, ...] = ()) -> Recollection:
@@ -89,7 +93,41 @@ def test_a_response_that_was_cut_short() -> None:
         ResponseDelta(call_id="c", response_id="r2", seq=1, text="open "),
     )  # fmt: skip
     assert known.torn_responses() == [("r2", "We open ")]
-    assert known.past().responses == ("r1", "r2")
+    assert known.past().responses == (
+        PastResponse("r1", "caller", 9, "normal", "All done.", 1, Fate.FINISHED),
+        PastResponse("r2", "caller", 9, "normal", "We open ", 2, Fate.UNWANTED),  # there is no audio to go on with
+    )
+
+
+def audio(*indices: int) -> list[Message]:
+    chunks = [AudioChunk(call_id="c", participant_id="caller", index=index, pcm=b"") for index in indices]
+    return [Message("audio:c", f"{n + 1}-0", chunk) for n, chunk in enumerate(chunks)]
+
+
+def test_a_response_that_was_torn_a_moment_ago_may_go_on() -> None:
+    delta = ResponseDelta(call_id="c", response_id="r1", seq=0, text="We ")
+    cancelled = CancelResponse(call_id="c", response_id="r1", reason="interrupted")
+    late = 10 + round(FRESH_S / CHUNK_S)
+    for newest, more, fate in ((late, (), Fate.TORN), (late + 1, (), Fate.UNWANTED), (11, (cancelled,), Fate.UNWANTED)):
+        known = fold(opened("r1"), delta, delta, decided("caller", 10), *more)
+        [response] = known.past(audio(*range(4, newest + 1))).responses
+        assert (response.fate, response.text, response.pieces) == (fate, "We ", 1)
+        assert known.torn_responses() == [("r1", "We ")]
+
+
+def test_what_is_heard_again_and_what_was_decided_there() -> None:
+    story = (
+        decided("caller", 3),
+        Decided(call_id="c", participant_id="caller", chunk=4, choice=Choice.ANSWER, score=1.0, stopped=True),
+        uttered("a", 0.0, 4.5),
+    )
+    past = fold(*story).past(audio(7, 8, 20))
+    assert (past.responded, past.stopped) == ((("caller", 4),), (("caller", 4),))
+    assert dict(past.again) == {"caller": 11}
+    assert dict(past.fresh) == {"caller": 20 - round(FRESH_S / CHUNK_S)}
+    known = recollect([], [], all_again=True)
+    known.utterances = fold(*story).utterances
+    assert dict(known.past(audio(7, 8)).again) == {"caller": 7}
 
 
 def test_clauses_without_speech_are_spoken_by_the_next_worker() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,9 @@ from calls.events import (
     call_stream,
     speech_stream,
 )
+from model_worker.echo import EchoStream
 from model_worker.recall import Recollection
+from model_worker.stream import Fate, PastResponse
 from model_worker.takeover import go_on
 from tests.model_worker.working import (
     Tone,
@@ -41,7 +44,10 @@ from tests.model_worker.working import (
 def test_torn_responses_are_closed_and_lost_audio_is_said() -> None:
     sent: list[Event] = []
     call = held(sent)
-    known = Recollection(decided={"caller": 4}, responses={"r1": "We open", "r2": None})
+    call.stream = EchoStream("c1", sent.append, going_on=frozenset({"r3"}))
+    begun = [PastResponse(id, "caller", 3, text="We open") for id in ("r1", "r2", "r3")]
+    begun[1] = replace(begun[1], fate=Fate.FINISHED)
+    known = Recollection(decided={"caller": 4}, responses={one.id: one for one in begun})
     audio = [Message(audio_stream("c1"), f"{n}-0", chunk("c1", "caller", n)) for n in range(7, 9)]
     go_on(call, known, audio, "w2")
     took, hole, closed = sent

@@ -25,7 +25,7 @@ from model_worker.cascade.retrieval import Array
 from model_worker.cascade.side import Side
 from model_worker.catalogue import Catalogue
 from model_worker.engine import Engine
-from model_worker.stream import Past, Stream
+from model_worker.stream import Past, PastResponse, Stream
 from offhook.demo import FOLDER
 from offhook.phone.wav import load
 from tests.model_worker.conftest import Models
@@ -226,7 +226,7 @@ def test_a_takeover_goes_on_without_saying_anything_twice(cascade: Cascade) -> N
     past = Past(
         utterances=done,
         decided=tuple((name, cut - 1) for name in tracks),
-        responses=tuple(event.response_id for event in first.opened()),
+        responses=tuple(PastResponse(e.response_id, e.participant_id, e.chunk) for e in first.opened()),
     )
     second = Line(cascade, Mode.ASSIST, list(tracks), past=past)
     ends = {name: max((u.end_s for u in done if u.participant_id == name), default=0.0) for name in tracks}
@@ -249,7 +249,8 @@ def test_a_question_whose_answer_died_with_the_worker_is_answered(cascade: Casca
     line = Line(cascade, Mode.ANSWER, ["caller"], past=past).hear(silence)
     assert [(e.response_id, e.trigger_s) for e in line.opened()] == [("answer-caller-3", 2.6)]
     answered = Answer("answer-caller-3", 3.0, "We close at six.", "We close at six.", False, 600)
-    past = Past(utterances=(asked,), answers=(answered,), decided=(("caller", 6),), responses=("answer-caller-3",))
+    begun = PastResponse("answer-caller-3", "caller", 6)
+    past = Past(utterances=(asked,), answers=(answered,), decided=(("caller", 6),), responses=(begun,))
     line = Line(cascade, Mode.ANSWER, ["caller"], past=past).hear(silence)
     assert line.opened() == []
 

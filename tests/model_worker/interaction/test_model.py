@@ -10,8 +10,9 @@ from typing import TypeVar
 import pytest
 
 from calls.audio import CHUNK_S
-from calls.events import Decided, Event, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
-from calls.model import Answer, Choice, Instruction, Mode, Participant, Role
+from calls.events import Decided, Event, Notice, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
+from calls.model import Choice, Instruction, Mode, Participant, Role
+from model_worker.engine import Engine
 from model_worker.interaction.build import build
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.ears import Ear, Said
@@ -229,60 +230,51 @@ def test_a_cancelled_response_ends_before_the_next_chunk_and_says_so() -> None:
     assert [one.chunk for one in of(Decided, events) if one.stopped] == [chunk + 1]
 
 
-def test_another_worker_goes_on_without_saying_anything_twice() -> None:
-    talkative = replace(SLOW, threshold=0.35)
-    first = listen(model(talkative), HEARD[:25])
-    decided = of(Decided, first)
-    answers = tuple(
-        Answer(closed.response_id, 1.0, closed.text, closed.text, interrupted=False, response_ms=400)
-        for closed in of(ResponseClosed, first)
+def test_a_call_that_ends_in_mid_answer_closes_it() -> None:
+    """What was due is written; the rest is not, and no trace of the call stays."""
+    whole = listen(model(), HEARD)
+    numbers = {event.chunk: place for place, event in enumerate(whole) if isinstance(event, Decided)}
+    opened, last = next(
+        (opened, delta)
+        for opened in of(ResponseOpened, whole)
+        for delta in of(ResponseDelta, whole[numbers.get(opened.chunk + 1, len(whole)) :])
+        if delta.response_id == opened.response_id
     )
-    past = Past(
-        answers=(Answer("greeting", 0.0, "Hello.", "Hello.", interrupted=False, response_ms=None), *answers),
-        decided=(("caller", decided[-1].chunk),),
-        responses=tuple(one.response_id for one in of(ResponseOpened, first)),
-    )
-    second = listen(model(talkative), HEARD[10:], past=past)
-    assert [one.chunk for one in of(Decided, second)] == list(range(25, COUNT))
-    assert all(one.chunk >= 25 for one in of(ResponseOpened, second))
-    assert of(ResponseOpened, second)
+    text = next(closed.text for closed in of(ResponseClosed, whole) if closed.response_id == opened.response_id)
+    for idle in (0, 1000):
+        served = model()
+        events = listen(served, HEARD[: opened.chunk + 1], idle=lambda index, idle=idle: idle)  # type: ignore[misc]
+        [closed] = [one for one in of(ResponseClosed, events) if one.response_id == opened.response_id]
+        assert events[-1] == closed
+        assert closed.cancelled
+        assert closed.text == "".join(d.text for d in of(ResponseDelta, events) if d.response_id == closed.response_id)
+        assert text.startswith(closed.text)
+        assert 0 < len(closed.text) <= len(text) - len(last.text)
+        assert (served._serving.free, served._serving.busy, served._sides) == (6, False, {})
 
 
-def test_what_was_said_before_is_remembered_after_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_cannot_be_heard_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = listen(model(), HEARD[:12])
     served = model()
-    opened: list[list[list[int]]] = []
-    open_ear = served._serving.open
+    engine = Engine(served, clock=lambda: 0.0)
+    events: dict[str, list[Event]] = {"c1": [], "bad": []}
+    streams = {name: engine.open(name, told(), Past(), events[name].append) for name in events}
+    catch_up, bad = served._serving._catch_up, streams["bad"].sides["caller"].ear  # type: ignore[attr-defined]
 
-    def noting(prefix: list[int], mode: str, said: list[list[int]]) -> Ear:
-        opened.append(said)
-        return open_ear(prefix, mode, said)
+    def failing(ears: list[Ear], allowed: int = 0) -> list[Said]:
+        if bad in ears:
+            raise RuntimeError("no such word")
+        return catch_up(ears, allowed)
 
-    monkeypatch.setattr(served._serving, "open", noting)
-    past = Past(
-        answers=(
-            Answer("greeting", 0.0, "Hello.", "Hello.", interrupted=False, response_ms=None),
-            Answer("answer-caller-3", 2.0, "We open at eight.", "We open", interrupted=True, response_ms=400),
-        ),
-        responses=("answer-caller-3",),
-    )
-    served.close(served.open("c1", told(), lambda event: None, past))
-    [[said]] = opened  # not the greeting, which are not the model's words
-    assert said[0] == SLOW.tokens.normal
-    assert checkpoint(SLOW).tokenizer.decode(said[1:]) == "We open"
-
-
-def test_a_transcript_that_was_not_finished_is_written_by_the_next_worker() -> None:
-    first = listen(model(), HEARD[:25], Mode.TRANSCRIBE)
-    said = [event.utterance for event in of(Uttered, first)]
-    assert len(said) > 1
-    past = Past(utterances=tuple(said[:1]), decided=(("caller", 24),))
-    from_chunk = round(said[0].end_s / CHUNK_S)
-    second = listen(model(), HEARD[from_chunk:], Mode.TRANSCRIBE, past)
-    again = [event.utterance for event in of(Uttered, second)]
-    assert again[0].start_s == said[0].end_s
-    assert again[0].end_s < 25 * CHUNK_S
-    assert said[0].id not in {u.id for u in again}
-    assert [one.chunk for one in of(Decided, second)] == list(range(25, COUNT))
+    monkeypatch.setattr(served._serving, "_catch_up", failing)
+    for chunk, other in zip(HEARD[:12], chunks(2, 12, "bad"), strict=True):
+        engine.hear(streams["bad"], other, 1.0)
+        engine.hear(streams["c1"], chunk, 1.0)
+        while engine.step():
+            pass
+    assert decisions(events["c1"]) == decisions(alone)
+    assert (engine.books.given_up, engine.books.failed) == (1, 12)
+    assert [event.kind for event in of(Notice, events["bad"])] == ["model"]
 
 
 # --- room -------------------------------------------------------------------------------------------------------------
