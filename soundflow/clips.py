@@ -127,7 +127,7 @@ def decode(path: Path) -> tuple[Pcm, list[str]]:
     pieces: list[Pcm] = []
     limit, count = int(LONGEST_S * SAMPLE_RATE), 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise ClipError(f"{path}: no audio in it; left out")
             stream = container.streams.audio[0]

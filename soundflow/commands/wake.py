@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from soundflow.speech import SpeechError
 from soundflow.wake import DIGIT, QUIET, SOUND, SPEECH, Heard, Pcm, room, stream
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PER_SHARD = 25
 SENTENCES = (
@@ -40,8 +43,9 @@ SENTENCES = (
     "One moment, I have to look for it.",
 )
 _SYNTHETIC = 10  # examples of each synthesised sound and tone
-_MUSIC = 6 * _SYNTHETIC
+_MUSIC = 15 * _SYNTHETIC
 _SPOKEN = 10  # sentences a voice
+_LONGEST_S = 8  # of a recording of speech
 _ALARMS = {"smoke_alarm": synth.smoke_alarm, "siren": synth.siren}
 
 
@@ -58,44 +62,68 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     chosen = material(config.load(given.config), given.home, settings, rules)
     given.folder.mkdir(parents=True, exist_ok=True)
     sweep(given.folder)
+    if unknown := Counter(c.label for c in chosen.clips.clips if c.group == "sound" and c.label not in SOUNDS):
+        listed = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
+        print(f"the sound policy says nothing of these recordings, so they are not used: {listed}")
     plan: list[tuple[Split, int]] = [("train", given.items), ("dev", given.dev)]
     for split, count in plan:
-        pools: dict[str, list[Heard]] = {}
+        shards = -(-count // PER_SHARD)
+        missing = [number for number in range(shards) if not shard_path(given.folder, split, number).is_file()]
+        if not missing:
+            continue
+        with bar(f"{split}: recordings and voices") as tell:
+            pools = pools_of(chosen, split, given.seed, tell)
         with bar(f"{split} streams") as tell:
-            for number in range(-(-count // PER_SHARD)):
-                if not shard_path(given.folder, split, number).is_file():
-                    pools = pools or pools_of(chosen, split, given.seed)
-                    first = number * PER_SHARD
-                    numbers = range(first, min(first + PER_SHARD, count))
-                    seeds = [(given.seed * 2 + (split == "dev")) * 1_000_000 + n for n in numbers]
-                    items = [stream(f"wake-{split}-{seed}", pools, seed, split) for seed in seeds]
-                    write(given.folder, split, number, items)
-                tell(number + 1, -(-count // PER_SHARD), "")
+            for number in missing:
+                numbers = range(number * PER_SHARD, min((number + 1) * PER_SHARD, count))
+                seeds = [(given.seed * 2 + (split == "dev")) * 1_000_000 + n for n in numbers]
+                items = [stream(f"wake-{split}-{seed}", pools, seed, split) for seed in seeds]
+                write(given.folder, split, number, items)
+                tell(missing.index(number) + 1, len(missing), "")
     return 0
 
 
-def pools_of(chosen: Material, split: Split, seed: int) -> dict[str, list[Heard]]:
-    """The recordings of one split, and what is synthesised for it."""
+def pools_of(
+    chosen: Material, split: Split, seed: int, progress: Callable[[int, int, str], None] | None = None
+) -> dict[str, list[Heard]]:
+    """The recordings of one split, and what is synthesised for it. `progress`: (done, in all, what), in recordings and
+    sentences."""
     rng = np.random.default_rng([seed, split == "dev"])
     clips: Clips = chosen.clips
-    sounds = [
-        Heard(SOUND, c.label, "", clips.audio(c), c.source) for c in clips.of("sound", split) if c.label in SOUNDS
-    ]
+    known = [clip for clip in clips.of("sound", split) if clip.label in SOUNDS]
+    numbers, talk, voices = clips.of("digit", split), clips.of("speech", split), chosen.cast.voices(split)
+    step = _Steps(len(known) + len(numbers) + len(talk) + len(voices) * (len(DIGITS) + _SPOKEN) + _MUSIC, progress)
+    sounds = [Heard(SOUND, c.label, "", clips.audio(c), c.source) for c in step(known)]
     sounds += [
         Heard(SOUND, label, "", _faded(rng, make(rng, float(rng.uniform(3, 5)))), "synth")
         for label, make in _ALARMS.items()
         for _ in range(_SYNTHETIC)
     ]
-    digits = [Heard(DIGIT, c.text, c.text, clips.audio(c), c.source) for c in clips.of("digit", split)]
-    speech = []
-    for voice in chosen.cast.voices(split):
-        digits += [Heard(DIGIT, d, d, pcm, voice) for d, pcm in _said(chosen, voice, DIGITS, "{}.")]
+    digits = [Heard(DIGIT, c.text, c.text, clips.audio(c), c.source) for c in step(numbers)]
+    longest = _LONGEST_S * SAMPLE_RATE
+    speech = [Heard(SPEECH, "speech", c.text or "speech", clips.audio(c)[:longest], c.source) for c in step(talk)]
+    for voice in voices:
+        digits += [Heard(DIGIT, d, d, pcm, voice) for d, pcm in _said(chosen, voice, step(DIGITS), "{}.")]
         some = [SENTENCES[n] for n in rng.choice(len(SENTENCES), _SPOKEN, replace=False)]
-        speech += [Heard(SPEECH, "speech", text, pcm, voice) for text, pcm in _said(chosen, voice, some)]
-    return {SOUND: sounds, DIGIT: digits, SPEECH: speech, QUIET: list(_quiet(chosen, split, rng))}
+        speech += [Heard(SPEECH, "speech", text, pcm, voice) for text, pcm in _said(chosen, voice, step(some))]
+    return {SOUND: sounds, DIGIT: digits, SPEECH: speech, QUIET: list(_quiet(chosen, split, rng, step))}
 
 
-def _said(chosen: Material, voice: str, texts: Sequence[str], form: str = "{}") -> Iterator[tuple[str, Pcm]]:
+class _Steps:
+    """Counts what is gone through, all loops together."""
+
+    def __init__(self, total: int, progress: Callable[[int, int, str], None] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def __call__(self, things: Iterable[T]) -> Iterator[T]:
+        for thing in things:
+            yield thing
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, self._total, "")
+
+
+def _said(chosen: Material, voice: str, texts: Iterable[str], form: str = "{}") -> Iterator[tuple[str, Pcm]]:
     """What a voice said of these texts; without what was not understood."""
     for text in texts:
         try:
@@ -104,7 +132,7 @@ def _said(chosen: Material, voice: str, texts: Sequence[str], form: str = "{}") 
             log.info("%s", error)
 
 
-def _quiet(chosen: Material, split: Split, rng: np.random.Generator) -> Iterator[Heard]:
+def _quiet(chosen: Material, split: Split, rng: np.random.Generator, step: _Steps) -> Iterator[Heard]:
     """What a line carries when nobody means anything."""
     countries = sorted(tones.PLANS)
     for _ in range(_SYNTHETIC):
@@ -118,7 +146,7 @@ def _quiet(chosen: Material, split: Split, rng: np.random.Generator) -> Iterator
         keys = "".join(rng.choice(list("0123456789*#"), int(rng.integers(1, 8))))
         yield _tone("dtmf", _faded(rng, tones.dtmf(keys)))
         yield _tone("line_noise", _faded(rng, room(rng, int(rng.uniform(2, 8) * SAMPLE_RATE)) + np.float32(1e-6)))
-    for _ in range(_MUSIC):
+    for _ in step(range(_MUSIC)):
         event = chosen.music(rng, split, float(rng.uniform(3, 11) if rng.random() < 0.7 else 28.0))
         yield _tone("hold_music", event.pcm, *event.sources)
 

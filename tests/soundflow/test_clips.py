@@ -78,6 +78,16 @@ def test_a_cut_off_recording_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     assert 0.1 * len(whole) < len(pcm) < len(whole)
 
 
+def test_a_recording_whose_author_is_written_in_latin_1(tmp_path: Path) -> None:
+    path = write(tmp_path / "old.wav", tone(1.0))
+    said = b"INFOICOP" + (6).to_bytes(4, "little") + "© Me\0".encode("latin-1") + b"\0"
+    content = path.read_bytes() + b"LIST" + len(said).to_bytes(4, "little") + said
+    path.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    pcm, notes = decode(path)
+    assert abs(len(pcm) - 16_000) < 100
+    assert not notes
+
+
 def test_scan_goes_on_after_a_bad_clip(tmp_path: Path) -> None:
     write(tmp_path / "baby_cry" / "1-11-A.wav", tone(1.0))
     write(tmp_path / "rain" / "4-12-A.wav", tone(1.0))
