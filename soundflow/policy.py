@@ -20,6 +20,7 @@ _SILENT = (
     *(("door_wood_knock", "a knock"), ("door_wood_creaks", "a door"), ("can_opening", "a can being opened")),
     *(("vacuum_cleaner", "a vacuum cleaner"), ("washing_machine", "a washing machine"), ("airplane", "an aeroplane")),
     *(("train", "a train far off"), ("water_drops", "dripping water"), ("pouring_water", "pouring water")),
+    *(("stream", "a stream"), ("horse", "a horse"), ("wild_animal", "an animal")),
     *(("toilet_flush", "a toilet"), ("crackle", "line crackle"), ("music", "music"), ("murmur", "a crowd murmuring")),
 )
 SOUNDS: dict[str, Sound] = {

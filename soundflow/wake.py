@@ -27,7 +27,7 @@ SOUND, DIGIT, SPEECH, QUIET = "wake/sound", "wake/digit", "wake/speech", "wake/n
 """Kinds of turns. QUIET are music, tones and noise: what a line carries when nobody means anything."""
 RESPONDED: Mapping[Mode, frozenset[str]] = {
     Mode.ANSWER: frozenset({SOUND, DIGIT, SPEECH}),
-    Mode.ASSIST: frozenset({SOUND, DIGIT}),
+    Mode.ASSIST: frozenset({SOUND}),
     Mode.TRANSCRIBE: frozenset({DIGIT, SPEECH}),
 }
 """What may deserve a response in a mode. A sound that is told of is no use to a transcript, nor each sentence to an
@@ -40,9 +40,14 @@ _BEHIND_DB = (-32.0, -16.0)  # a background's level below the events
 _SHORT_PAUSE_S, _LONG_PAUSE_S = (0.6, 3.0), (4.0, 14.0)
 _TAIL_S = 2.0
 _KINDS = (SOUND, DIGIT, SPEECH, QUIET)
-_MIXES = (((0.60, 0.10, 0.10, 0.20), 0.55), ((0.08, 0.66, 0.16, 0.10), 0.30))
-"""Of which kinds the events of a stream are, and how many streams are of that mix: mostly sounds, or mostly digits. The
-rest carries one thing from beginning to end: hold music, a tone, noise, rain."""
+_MIXES = (
+    ((0.60, 0.10, 0.10, 0.20), _SHORT_PAUSE_S, 0.50),
+    ((0.08, 0.66, 0.16, 0.10), _SHORT_PAUSE_S, 0.20),
+    ((0.00, 0.90, 0.10, 0.00), (0.3, 1.3), 0.15),
+)
+"""Of which kinds the events of a stream are, the pauses between them, and how many streams are of that mix: mostly
+sounds, mostly digits, one digit after the other. The rest carries one thing from beginning to end: hold music, a tone,
+noise, rain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,10 @@ def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: 
     length = int(seconds * SAMPLE_RATE) // CHUNK_SAMPLES * CHUNK_SAMPLES
     audio = room(rng, length)
     drawn = rng.random()
-    mixes = [shares for shares, upto in zip(_MIXES, np.cumsum([of for _, of in _MIXES]), strict=True) if drawn < upto]
-    if mixes:
-        turns = _events(rng, audio, pools, mixes[0][0], seconds)
+    upto = np.cumsum([of for _, _, of in _MIXES])
+    if drawn < upto[-1]:
+        shares, pause_s, _ = _MIXES[int(np.searchsorted(upto, drawn, side="right"))]
+        turns = _events(rng, audio, pools, shares, pause_s, seconds)
         audio = _behind(rng, audio, pools)
     else:
         turns = [_throughout(rng, audio, pools)]
@@ -102,7 +108,12 @@ def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: 
 
 
 def _events(
-    rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]], shares: Sequence[float], seconds: float
+    rng: np.random.Generator,
+    audio: Pcm,
+    pools: Mapping[str, Sequence[Heard]],
+    shares: Sequence[float],
+    pause_s: tuple[float, float],
+    seconds: float,
 ) -> list[Turn]:
     """Mix one recording after the other into `audio`, at any onset."""
     hush = rng.random() < 0.2
@@ -131,7 +142,7 @@ def _events(
                 sources=(one.source,),
             )
         )
-        pause = _LONG_PAUSE_S if rng.random() < 0.2 else _SHORT_PAUSE_S
+        pause = _LONG_PAUSE_S if pause_s == _SHORT_PAUSE_S and rng.random() < 0.2 else pause_s
         at += len(pcm) / SAMPLE_RATE + float(rng.uniform(*pause))
 
 
@@ -182,15 +193,20 @@ def telephone(rng: np.random.Generator, audio: Pcm) -> npt.NDArray[np.int16]:
 
 
 def _choose(rng: np.random.Generator, pools: Mapping[str, Sequence[Heard]], kind: str, hush: bool) -> Heard:
-    """A class first, then one of its recordings, so that a common class is not heard more often."""
-    pool = pools.get(kind, ())
-    if hush:
-        pool = [one for one in pool if not one.respond]
+    """Of sounds, those that deserve a response as often as those that do not. Then a class, likelier the more
+    recordings there are of it, but not as much likelier; then one of them."""
+    pool = [one for one in pools.get(kind, ()) if not (hush and one.respond)]
+    if kind == SOUND and not hush:
+        deserving = bool(rng.random() < 0.5)
+        pool = [one for one in pool if one.respond == deserving] or pool
     if not pool:
-        pool = pools[QUIET]
-    labels = sorted({one.label for one in pool})
-    label = labels[int(rng.integers(len(labels)))]
-    of_it = [one for one in pool if one.label == label]
+        pool = list(pools[QUIET])
+    of_class: dict[str, list[Heard]] = {}
+    for one in pool:
+        of_class.setdefault(one.label, []).append(one)
+    labels = sorted(of_class)
+    weights = np.sqrt([len(of_class[label]) for label in labels])
+    of_it = of_class[labels[int(rng.choice(len(labels), p=weights / weights.sum()))]]
     return of_it[int(rng.integers(len(of_it)))]
 
 

@@ -56,16 +56,21 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options.add_argument("--items", type=int, default=600, help="train streams of 28 s (%(default)s)")
     options.add_argument("--dev", type=int, default=100, help="dev streams (%(default)s)")
     options.add_argument("--dev-fold", type=int, help="this fold of ESC-10 is dev, instead of some of all sources")
+    options.add_argument(
+        "--whole", action="store_true", help="nothing aside for dev: the last run, when all is chosen; test stays aside"
+    )
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args(arguments)
     rules = Rules(dev_folds=() if given.dev_fold is None else (given.dev_fold,))
+    if given.whole:
+        rules = Rules(dev_share=0.0, dev_speakers=())
     chosen = material(config.load(given.config), given.home, settings, rules)
     given.folder.mkdir(parents=True, exist_ok=True)
     sweep(given.folder)
     if unknown := Counter(c.label for c in chosen.clips.clips if c.group == "sound" and c.label not in SOUNDS):
         listed = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
         print(f"the sound policy says nothing of these recordings, so they are not used: {listed}")
-    plan: list[tuple[Split, int]] = [("train", given.items), ("dev", given.dev)]
+    plan: list[tuple[Split, int]] = [("train", given.items), ("dev", 0 if given.whole else given.dev)]
     for split, count in plan:
         shards = -(-count // PER_SHARD)
         missing = [number for number in range(shards) if not shard_path(given.folder, split, number).is_file()]
