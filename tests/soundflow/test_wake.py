@@ -190,7 +190,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     for name, value in (("_SYNTHETIC", 1), ("_MUSIC", 2), ("_SPOKEN", 2)):
         monkeypatch.setattr(command, name, value)
     home = tmp_path / "home"
-    for label, takes in (("rain", 6), ("horse", 2), ("siren", 6)):
+    for label, takes in (("rain", 6), ("hammering", 2), ("siren", 6)):
         (home / "debian-sounds" / label).mkdir(parents=True)
         for take in range(takes):
             pcm = (20_000 * noise(take, 0.8)).astype(np.int16)
@@ -210,14 +210,14 @@ def test_the_command(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.Cap
     arguments = [str(folder), "--config", str(path), "--home", str(home), "--items", "27", "--dev", "2"]
     assert command.main(arguments, Settings()) == 0
     assert capsys.readouterr().out == (
-        "the sound policy says nothing of these recordings, so they are not used: horse (2)\n"
+        "the sound policy says nothing of these recordings, so they are not used: hammering (2)\n"
     )
     train, dev = list(read(folder, "train", check=True)), list(read(folder, "dev", check=True))
     assert [len(train), len(dev)] == [27, 2]
     assert len({item.id for item in [*train, *dev]}) == 29
     heard = {turn.label for item in train for turn in item.turns}
     assert {"rain", "siren", "speech"} <= heard
-    assert "horse" not in heard
+    assert "hammering" not in heard
     sources = [
         {source for item in items for turn in item.turns for source in turn.sources if source != "synth"}
         for items in (train, dev)
@@ -239,7 +239,7 @@ def test_progress_is_told_for_all_that_is_read_and_said(tiny: tuple[Path, Path],
     pools = command.pools_of(
         Material(clips, speech, cast), "train", 1, lambda done, total, what: told.append((done, total))
     )
-    total = 12 + 10 + 2 + 2  # recordings but the horses, digits, sentences, music
+    total = 12 + 10 + 2 + 2  # recordings but the hammerings, digits, sentences, music
     assert told == [(done, total) for done in range(1, total + 1)]
     assert sum(one.source != "synth" for one in pools[SOUND]) == 12
     assert len(pools[DIGIT]) == 10
