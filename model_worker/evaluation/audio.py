@@ -46,7 +46,7 @@ def decode(path: Path) -> Iterator[Pcm]:
         raise AudioError(f"{path}: the file is empty")
     heard = False
     try:
-        with av.open(str(path), mode="r") as container:
+        with av.open(str(path), mode="r", metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise AudioError(f"{path}: no audio in this file")
             resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)

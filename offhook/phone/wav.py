@@ -30,7 +30,7 @@ def load(path: str | Path) -> bytes:
     pcm = bytearray()
     limit = MAX_S * SAMPLE_RATE * SAMPLE_BYTES
     try:
-        with av.open(str(path), mode="r", format="wav") as container:
+        with av.open(str(path), mode="r", format="wav", metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise WavError(f"{path}: no audio in this file")
             resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)

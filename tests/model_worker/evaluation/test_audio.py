@@ -36,6 +36,14 @@ def test_any_rate_and_channels(tmp_path: Path, rate: int, channels: int) -> None
     assert power(heard, 440) > 0.98
 
 
+def test_a_recording_whose_author_is_written_in_latin_1(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.wav", tone(1.0))
+    said = b"INFOICOP" + (6).to_bytes(4, "little") + "© Me\0".encode("latin-1") + b"\0"
+    content = path.read_bytes() + b"LIST" + len(said).to_bytes(4, "little") + said
+    path.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    assert samples(path) == pytest.approx(16_000, abs=64)
+
+
 @pytest.mark.parametrize("seconds", [0.001, 0.2, 0.6, 1.0])
 def test_a_room_before_and_after(tmp_path: Path, seconds: float) -> None:
     pcm = played(save(tmp_path / "a.wav", tone(seconds)))

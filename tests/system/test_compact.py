@@ -1,0 +1,57 @@
+"""A call served by the compact model that comes with offhook: through hold music to a human, and a sound to be told of.
+
+How well it decides is measured by `offhook eval`; here its decisions travel the whole way, from SIP to the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calls.audio import CHUNK_S
+from tests.system.conftest import PROMPTS, System, start, stop
+
+MUSIC = Path("/usr/share/asterisk/moh/manolo_camp-morning_coffee.wav")
+SNEEZE = Path(__file__).parents[1] / "data" / "noises" / "1-26143-A.ogg"
+
+
+@pytest.fixture(scope="module")
+def serving(server_folder: Path) -> Iterator[System]:
+    """A service of this file's own."""
+    system = start(server_folder / "compact", OFFHOOK_MODEL="interaction:compact")
+    yield system
+    stop(system)
+
+
+def responses(serving: System, story: dict[str, Any]) -> list[float]:
+    """The second at which each Chunk of the caller's ended that was responded to."""
+    decisions = serving.client.get(f"/api/v1/calls/{story['id']}/decisions")["decisions"]
+    assert len(decisions) == story["decisions"]["chunks"]
+    return [(d["chunk"] + 1) * CHUNK_S for d in decisions if d["participant"] == "caller" and d["choice"] != "silent"]
+
+
+def test_it_is_silent_through_hold_music_and_wakes_at_the_human(
+    serving: System, say: Callable[..., Path], cut: Callable[..., Path]
+) -> None:
+    music = cut(MUSIC, 20, 40)
+    caller = say(1.0, music, 1.0, "all-circuits-busy-now", 1.0)
+    speech_s = len(cut(PROMPTS / "all-circuits-busy-now.wav", 0, 60).read_bytes()) / 32_000
+    story = serving.place("sip", "--caller", str(caller), "--linger", "3")
+    assert story["state"] == "ended"
+    found = responses(serving, story)
+    begin = 1.0 + 20.0 + 1.0  # of the human
+    assert found, story["decisions"]
+    assert begin < found[0] <= begin + speech_s + 1.2, found
+    assert any(answer["id"] != "greeting" for answer in story["answers"])
+
+
+def test_a_sneeze_is_a_hint(serving: System, say: Callable[..., Path]) -> None:
+    caller = say(4.0, SNEEZE, 4.0)
+    story = serving.place("sip", "--mode", "assist", "--caller", str(caller), "--agent", str(say(12.0)))
+    found = responses(serving, story)
+    assert found, story["decisions"]
+    assert 4.0 < found[0] < 8.0, found
+    assert [hint["text"] for hint in story["hints"]] == ["A sneeze"]
