@@ -72,6 +72,7 @@ class Serving:
         self._passes = passes
         self._free = list(reversed(range(slots)))
         self._ears: dict[int, Ear] = {}  # by slot, in the order in which they were opened
+        self._said: list[Said] = []  # written, and not yet returned: longer than a call of ours only if a pass fails
         self._lock = Turns()
         self._woke = False  # the last piece of work was for ears that wake
 
@@ -187,7 +188,8 @@ class Serving:
         None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
         late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
         still to be written before these Chunks, and which responses are cut by new ones. If a pass fails, the Chunks
-        that are not yet decided may come once more; if they do not, they are lost.
+        that are not yet decided may come once more; if they do not, they are lost. What was written before it failed
+        is returned by whatever is asked for words next.
         """
         with self._lock:
             if len({ear for ear, _, _ in batch}) < len(batch):
@@ -196,14 +198,14 @@ class Serving:
             perceived: set[Ear] = set()
             judged: dict[Ear, Judged] = {}
             try:
-                said = self._catch_up([ear for ear, _, _ in taken], BEHIND if self._ear else 0)
+                self._catch_up([ear for ear, _, _ in taken], BEHIND if self._ear else 0)
                 for start in range(0, len(taken), self._perceive.largest):
                     part = taken[start : start + self._perceive.largest]
                     pcm = torch.stack([samples for _, _, samples in part])
                     perceived.update(ear for ear, _, _ in part)
                     features = self._perceive([(ear.slot,) for ear, _, _ in part], pcm)
                     judged |= self._decide(part, features)
-                    said += self._respond(part, features, judged)
+                    self._said += self._respond(part, features, judged)
             except BaseException:
                 for ear, index, _ in taken:
                     if ear in judged:
@@ -212,7 +214,7 @@ class Serving:
                     if ear in perceived:
                         self._perception.reset(ear.slot)  # it would be heard twice
                 raise
-            return [judged.get(ear) for ear, _, _ in batch], said
+            return [judged.get(ear) for ear, _, _ in batch], self._tell()
 
     def _accept(self, ear: Ear, index: int, pcm: Tensor) -> bool:
         """Whether this is a Chunk that the ear can hear next.
@@ -282,7 +284,7 @@ class Serving:
     @property
     def busy(self) -> bool:
         """Whether `write` has something to do before the next Chunks come."""
-        return any(ear.behind for ear in tuple(self._ears.values()))
+        return bool(self._said) or any(ear.behind for ear in tuple(self._ears.values()))
 
     def write(self) -> list[Said]:
         """One short piece of work for as many ears as one batch holds: a few tokens for those that speak.
@@ -290,19 +292,24 @@ class Serving:
         It may have nothing to show: `busy` tells whether there is more to do.
         """
         with self._lock:
-            return self._work([ear for ear in self._ears.values() if ear.behind])
+            self._said += self._work([ear for ear in self._ears.values() if ear.behind])
+            return self._tell()
 
     def write_due(self, ear: Ear) -> list[Said]:
         """The same for this ear alone. It is `behind` until all is written that is due before its next Chunk: of a
         decoder that is BEHIND its ear, the words of so many Chunks, and what wakes it to them."""
         with self._lock:
-            return self._work([ear]) if ear.behind else []
+            if ear.behind:
+                self._said += self._work([ear])
+            return self._tell()
 
-    def _catch_up(self, ears: Sequence[Ear], allowed: int = 0) -> list[Said]:
+    def _catch_up(self, ears: Sequence[Ear], allowed: int = 0) -> None:
         """Write what is due before the next Chunks of these ears, until each has fewer than `allowed` to come to."""
-        said = []
         while behind := [ear for ear in ears if ear.behind and len(ear.pending) >= allowed]:
-            said += self._work(behind)
+            self._said += self._work(behind)
+
+    def _tell(self) -> list[Said]:
+        said, self._said = self._said, []
         return said
 
     def _work(self, behind: Sequence[Ear]) -> list[Said]:

@@ -261,10 +261,10 @@ def test_a_call_that_cannot_be_heard_costs_the_others_nothing(monkeypatch: pytes
     streams = {name: engine.open(name, told(), Past(), events[name].append) for name in events}
     catch_up, bad = served._serving._catch_up, streams["bad"].sides["caller"].ear  # type: ignore[attr-defined]
 
-    def failing(ears: list[Ear], allowed: int = 0) -> list[Said]:
+    def failing(ears: list[Ear], allowed: int = 0) -> None:
         if bad in ears:
             raise RuntimeError("no such word")
-        return catch_up(ears, allowed)
+        catch_up(ears, allowed)
 
     monkeypatch.setattr(served._serving, "_catch_up", failing)
     for chunk, other in zip(HEARD[:12], chunks(2, 12, "bad"), strict=True):
@@ -275,6 +275,43 @@ def test_a_call_that_cannot_be_heard_costs_the_others_nothing(monkeypatch: pytes
     assert decisions(events["c1"]) == decisions(alone)
     assert (engine.books.given_up, engine.books.failed) == (1, 12)
     assert [event.kind for event in of(Notice, events["bad"])] == ["model"]
+
+
+def test_a_pass_that_fails_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every Chunk, after the words that were due before it: nothing was heard, so nothing is different."""
+    served, whole = model(), listen(model(), HEARD, idle=lambda _: 0)
+    catch_up = served._serving._catch_up
+
+    def then_fail(ears: list[Ear], allowed: int = 0) -> None:
+        catch_up(ears, allowed)
+        raise RuntimeError("gone")
+
+    def before(stream: CallStream, index: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(served._serving, "_catch_up", then_fail)
+            with pytest.raises(RuntimeError, match="gone"):
+                served.step([(stream, HEARD[index])])
+
+    assert listen(served, HEARD, idle=lambda _: 0, before=before) == whole
+
+
+def test_an_ear_speaks_again_after_a_decision_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last words of a response are written in the pass that fails."""
+    served, failed = model(), 11
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("gone")
+
+    def before(stream: CallStream, index: int) -> None:
+        if index == failed:
+            with monkeypatch.context() as patch:
+                patch.setattr(served._serving, "_decide", fail)
+                with pytest.raises(RuntimeError, match="gone"):
+                    served.step([(stream, HEARD[index])])
+            assert served._serving.busy, "or there was nothing to lose"
+
+    events = listen(served, HEARD, idle=lambda _: 0, before=before)
+    assert [one.chunk for one in of(ResponseOpened, events) if one.chunk > failed]
 
 
 # --- room -------------------------------------------------------------------------------------------------------------
