@@ -172,11 +172,16 @@ class Engine:
         """Something failed in this step: is it the model, or a call? Raises ModelDied."""
         lives = any(ticket.chunk.participant_id not in line.failed for line, ticket in heard)
         self._failed_steps = 0 if lives else self._failed_steps + 1
-        if self._failed_steps >= FAILED_STEPS and not hears_silence(self.model):
-            raise ModelDied(f"the model has failed {self._failed_steps} times in a row: {failure}") from failure
-        for line, ticket in heard:
-            if line.failed.get(ticket.chunk.participant_id, 0) >= FAILED_STEPS and not line.given_up:
-                self._give_up(line, ticket.chunk, failure)
+        long = [(line, t.chunk) for line, t in heard if line.failed.get(t.chunk.participant_id, 0) >= FAILED_STEPS]
+        if self._failed_steps >= FAILED_STEPS:
+            hears = hears_silence(self.model)
+            if hears is False:
+                raise ModelDied(f"the model has failed {self._failed_steps} times in a row: {failure}") from failure
+            if hears is None:
+                long = long[:1]  # one call makes room; the next failure tells more
+        for line, chunk in long:
+            if not line.given_up:
+                self._give_up(line, chunk, failure)
 
     def _give_up(self, line: _Line, chunk: Chunk, failure: Exception) -> None:
         """The model is asked no more about a call. The call stays ours until it ends: another worker would fail too."""

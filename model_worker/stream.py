@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from calls.audio import Chunk
+from calls.errors import OffhookError
 from calls.events import Decided, Event
 from calls.model import Answer, Choice, Instruction, Utterance
 
@@ -60,6 +61,10 @@ class Past:
     fresh: tuple[At, ...] = ()  # the first Chunk of each at which a response is not too late to be given now
 
 
+class NoRoom(OffhookError):
+    """There is no slot or no memory for one more call. The calls that are here go on."""
+
+
 class Stream(Protocol):
     """A model's own state for one call. Only its model looks inside."""
 
@@ -84,7 +89,7 @@ class Model(Protocol):
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
         """Begin a call, or continue one. Chunks up to `past.decided` will come again: they are heard, to rebuild
-        the state, but nothing is emitted for them a second time."""
+        the state, but nothing is emitted for them a second time. Raises NoRoom."""
         ...
 
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:

@@ -34,9 +34,9 @@ from model_worker.interaction.earlier import Earlier, recall
 from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.instruction import prefix_of
 from model_worker.interaction.saying import Saying
-from model_worker.interaction.serving import NoRoom, Serving
+from model_worker.interaction.serving import Serving
 from model_worker.interaction.tier import PREFIXES
-from model_worker.stream import Emit, Past, Stream, silent
+from model_worker.stream import Emit, NoRoom, Past, Stream, silent
 
 log = logging.getLogger(__name__)
 

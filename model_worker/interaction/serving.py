@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from calls.audio import CHUNK_SAMPLES
-from calls.errors import OffhookError
 from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
 from model_worker.interaction.ears import Ear, Judged, Known, Said, Text, Track
 from model_worker.interaction.padded import Padded
@@ -33,14 +32,11 @@ from model_worker.interaction.perception import Perception
 from model_worker.interaction.tier import TOGETHER, Tier
 from model_worker.interaction.turns import Turns
 from model_worker.interaction.unheard import Unheard
+from model_worker.stream import NoRoom
 
 log = logging.getLogger(__name__)
 
 BEHIND = 8  # Chunks that the decoder of two tiers may be behind: then it works before more is heard
-
-
-class NoRoom(OffhookError):
-    """There is no slot or no memory for one more call. The calls that are here go on."""
 
 
 class Serving:

@@ -13,7 +13,7 @@ from calls.events import Decided, Event, Notice, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.echo import EchoModel
 from model_worker.engine import CATCH_UP_S, FAILED_STEPS, Engine, ModelDied
-from model_worker.stream import Past, Stream
+from model_worker.stream import Emit, NoRoom, Past, Stream
 
 INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
 
@@ -334,6 +334,47 @@ def test_a_model_that_fails_at_silence_too_ends_the_thread_with_several_calls() 
     with pytest.raises(ModelDied, match="weights on fire"):
         given(engine, ("c1", "c2", "c3"), FAILED_STEPS, posted)
     assert engine.books.given_up == 0
+
+
+class Narrow(EchoModel):
+    """Has room for two calls, and fails at all of them or at all but silence."""
+
+    def __init__(self, hears: str = "") -> None:
+        self.hears = hears
+        self.room = threading.Semaphore(2)
+        self.left = threading.Semaphore(0)
+
+    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
+        if not self.room.acquire(blocking=False):
+            raise NoRoom("all slots are taken")
+        return super().open(call_id, instruction, emit, past)
+
+    def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
+        if any(chunk.call_id != self.hears for _, chunk in batch):
+            raise RuntimeError("weights on fire")
+        super().step(batch)
+
+    def close(self, stream: Stream) -> None:
+        self.room.release()
+        self.left.release()
+
+
+@pytest.mark.parametrize("hears", ["", "probe"])
+def test_a_full_worker_gives_one_call_up_before_it_judges_its_model(hears: str) -> None:
+    model, posted = Narrow(hears), dict[str, list[Event]]()
+    engine = Engine(model, clock=Clock())
+    streams = given(engine, ("c1", "c2"), FAILED_STEPS, posted)
+    assert engine.books.given_up == 1
+    assert model.left.acquire(timeout=10)
+    for name, stream in streams.items():
+        engine.hear(stream, chunk(FAILED_STEPS, name), deadline=1.0)
+    if hears:
+        engine.step()
+        assert engine.books.given_up == 2
+    else:
+        with pytest.raises(ModelDied, match="weights on fire"):
+            engine.step()
+        assert engine.books.given_up == 1
 
 
 class Chatty(EchoModel):

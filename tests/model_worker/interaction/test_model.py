@@ -18,8 +18,7 @@ from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.ears import Ear, Said
 from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
-from model_worker.interaction.serving import NoRoom
-from model_worker.stream import Past
+from model_worker.stream import NoRoom, Past
 from tests.model_worker.interaction.calls import SLOW, SLOW_TIERS, chunks, listen, model, told
 from tests.model_worker.interaction.served import checkpoint
 

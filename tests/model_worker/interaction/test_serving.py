@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.memory import Memory
-from model_worker.interaction.serving import BEHIND, Ear, NoRoom, Serving
+from model_worker.interaction.serving import BEHIND, Ear, Serving
 from model_worker.interaction.tier import NOTHING, PREFIXES, TOGETHER, Tier
+from model_worker.stream import NoRoom
 from tests.model_worker.interaction.audio import in_chunks, sound
 from tests.model_worker.interaction.served import DEVICES, PREFIX, SMALL, TWO_TIERS, Heard, listen, serve, take
 
