@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  # the longest the thread sleeps when nothing wakes it
 CATCH_UP_S = 15.0  # a call that was taken over may be behind for so long: it is the old worker's loss, not overload
-FAILED_STEPS = 5  # in a row, in which the model raised and decided nothing: of a call or at all, it will not come back
+FAILED_STEPS = 5  # so many failed steps in a row: the call is given up, or the model is dead
 
 Key = tuple[str, str, int]  # call, participant, chunk
 
@@ -53,8 +53,8 @@ class Books:
     """What the engine counts, for the heartbeat and the benchmarks."""
 
     decided: int = 0
-    missed: int = 0  # Decisions posted after their deadline
-    failed: int = 0  # Chunks that the model did not decide: it raised on them, or their call was given up
+    missed: int = 0  # late Decisions: posted after their deadline
+    failed: int = 0  # Chunks that the model did not decide: it raised or refused them, or their call was given up
     given_up: int = 0  # calls about which the model is not asked any more
     step_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
@@ -66,7 +66,7 @@ class Books:
 
 @dataclass(slots=True)
 class _Line:
-    """Where a call's events go, and up to which Chunk each participant was decided by an earlier worker."""
+    """Where a call's events go, and the last Chunk of each participant that an earlier worker decided."""
 
     stream: Stream
     post: Emit
@@ -92,11 +92,12 @@ class Engine:
         self._failed_steps = 0  # in a row
         self._pressure = Pressure()
         self._step_began: float | None = None  # by `clock`; None between steps
-        self._decided: dict[Key, Decided] = {}  # of the step under way; only this thread touches it
+        self._decided: dict[Key, Decided] = {}  # of the step under way: Decisions are emitted in the step only
         self._stopping = False
 
     def step(self) -> int:
-        """Admit, perceive, decide: once for every participant that has a Chunk. Respond: a little more of what is being
+        """Admit, let the model hear and decide, post what it decided: once for every participant that has a Chunk.
+        Respond: a little more of what is being
         written. Returns how much was done: 0 means that there is nothing to do now."""
         batch = self._admit()
         if batch:
@@ -116,7 +117,8 @@ class Engine:
             return self._scheduler.take()
 
     def _perceive(self, batch: Sequence[Ticket]) -> float:
-        """Let the model hear the batch. Its Decisions collect in `_decided`; all else is already on its way. Returns
+        """Let the model hear and decide the batch. Its Decisions collect in `_decided`; all else is already on its
+        way. Returns
         how long that took, in milliseconds. Raises ModelDied."""
         began = time.perf_counter()
         heard = [(line, ticket) for ticket in batch if (line := self._line(ticket))]
@@ -193,7 +195,8 @@ class Engine:
         threading.Thread(target=self._let_go, args=(line.stream,), name=f"give up {call_id}").start()
 
     def _decide(self, batch: Sequence[Ticket], took_ms: float) -> None:
-        """Post one Decided for each Chunk of the batch, none for those that an earlier worker has decided."""
+        """Post what the model decided: one Decided for each Chunk of the batch, none for those that an earlier worker
+        has decided."""
         now = self._clock()
         judged = tight = 0
         share_ms = round(took_ms / len(batch), 3)

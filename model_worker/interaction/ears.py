@@ -49,7 +49,7 @@ class Ear:
     slot: int
     judge: Track  # of the tier that decides
     voice: Track  # of the tier that speaks: the same one, unless the model has two
-    due: int | None = None  # index of the Chunk that comes next; None: whichever comes is the first
+    due: int | None = None  # the index that comes next; None: whichever comes is the first
     lost: int = 0  # Chunks whose audio never came
     text: Text | None = None
     known: Known = field(default_factory=Known)
@@ -62,7 +62,7 @@ class Ear:
 
     @property
     def behind(self) -> bool:
-        """Whether something is to be written before the next Chunk."""
+        """Whether it owes words or a waking before its next Chunk."""
         return self.waking > 0 or (self.text is not None and self.text.quota > 0)
 
 

@@ -121,6 +121,8 @@ class Interaction:
                 saying.stop |= saying.id == response_id
 
     def close(self, stream: Stream) -> None:
+        """Words that are still due are written, then the response closes as cancelled; only a transcript is
+        finished."""
         call = _call(stream)
         try:
             for side in call.sides.values():

@@ -9,8 +9,9 @@ Between two Chunks of an ear exactly `words_a_chunk` tokens of its response are 
 in idle time, or else by `hear` before the next Chunk. So what is written depends on the audio and on nothing else.
 
 A model of two tiers decides with its ear, and its decoder is woken only to speak: it then hears the Chunks that it has
-not heard yet (unheard.py), as many as it can remember, some of them in one pass. It works in `write` only and may be
-some Chunks behind the ear: what each Chunk means for it waits until all that was due before that Chunk is written. So
+not heard yet (unheard.py), as many as it can remember, some of them in one pass. It works in `write`, and in
+`hear` only when it is BEHIND Chunks behind the ear: what each Chunk means for it waits until all that was due before
+that Chunk is written. So
 the words are the same at any pace.
 """
 
@@ -42,7 +43,8 @@ BEHIND = 8  # Chunks that the decoder of two tiers may be behind: then it works 
 class Serving:
     """Serves up to `slots` ears. Any thread may call anything: one pass is made at a time.
 
-    `perceive` is the tower's pass; it and the tiers have a row number `slots` for padding. `ear`: the tier that
+    `perceive` is the pass of the tower (the audio encoder); it and the tiers have a row number `slots` for padding.
+    `ear`: the tier that
     decides, where it is not the decoder, and `unheard` what the decoder has then not heard yet, with room for BEHIND
     Chunks more than it remembers. `passes`: tokens that one `write` adds to each response at most.
     """
@@ -118,7 +120,8 @@ class Serving:
             raise NoRoom("no memory for an Instruction that is computed ahead.") from error
 
     def release(self, ear: Ear) -> None:
-        """The ear is heard no more; what it was saying ends, and no trace of it stays. Twice does no harm."""
+        """The ear is heard no more; what it was saying ends, what is due is dropped, and no trace stays. Twice does
+        no harm."""
         with self._lock:
             if self._ears.get(ear.slot) is ear:
                 del self._ears[ear.slot]
@@ -176,7 +179,7 @@ class Serving:
         self._perception.reset(slot)
         self._free.append(slot)
 
-    # --- hear: perceive -> decide -> respond --------------------------------------------------------------------
+    # --- hear: perceive -> decide -> begin ----------------------------------------------------------------------
 
     def hear(self, batch: Sequence[tuple[Ear, int, Tensor]]) -> tuple[list[Judged | None], list[Said]]:
         """The next Chunk of some ears, each at most once: the ear, the Chunk's index, its samples [6400] float32.
@@ -300,7 +303,8 @@ class Serving:
             return self._tell()
 
     def _catch_up(self, ears: Sequence[Ear], allowed: int = 0) -> None:
-        """Write what is due before the next Chunks of these ears, until each has fewer than `allowed` to come to."""
+        """Write what is due before the next Chunks of these ears, until each has nothing due, or fewer than
+        `allowed` Chunks to come to."""
         while behind := [ear for ear in ears if ear.behind and len(ear.pending) >= allowed]:
             self._said += self._work(behind)
 

@@ -11,7 +11,7 @@ import pytest
 from calls.audio import CHUNK_BYTES, Chunk
 from calls.events import Decided, Event, Notice, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
-from model_worker.echo import EchoModel
+from model_worker.echo import EchoModel, EchoStream
 from model_worker.engine import CATCH_UP_S, FAILED_STEPS, Engine, ModelDied
 from model_worker.stream import Emit, NoRoom, Past, Stream
 
@@ -344,7 +344,7 @@ class Narrow(EchoModel):
         self.room = threading.Semaphore(2)
         self.left = threading.Semaphore(0)
 
-    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:
+    def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> EchoStream:
         if not self.room.acquire(blocking=False):
             raise NoRoom("all slots are taken")
         return super().open(call_id, instruction, emit, past)
