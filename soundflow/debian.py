@@ -12,12 +12,14 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +29,8 @@ TABLE = Path(__file__).with_name("debian.tsv")
 SOUNDS, MUSIC, SPEECH = "debian-sounds", "debian-music", "debian-speech"
 CORPORA = (SOUNDS, MUSIC, SPEECH)
 _CORPUS_OF_CLASS = {"music": MUSIC, "speech": SPEECH, "digits": SPEECH}  # any other class is a sound
+# Nobody talks in these files of a telephone exchange. A few Czech words have `moh` in them, and go with them.
+_NO_TALK = re.compile("silence|tone|beep|moh|monkey")
 _RELEASE = "Debian 12 (bookworm)"
 _MB = 1_000_000
 _POLL_S = 0.5
@@ -37,7 +41,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A row of the table. `file` is CLASS/SOURCE~TAKE.ext, where it goes; `path` is where its package has it."""
+    """A row of the table. `file` is CLASS/SOURCE~TAKE.ext, where it goes; `path` is where its package has it.
+
+    With a `*` in it, which stands for folders too, `path` is many files, less those that _NO_TALK finds. `file` is then
+    CLASS/SOURCE~, to which a number and the name of each is joined (names repeat from folder to folder), and `sha256`
+    is of their contents one after the other, in the order of their paths.
+    """
 
     file: str
     package: str
@@ -49,6 +58,10 @@ class Recording:
     @property
     def corpus(self) -> str:
         return _CORPUS_OF_CLASS.get(self.file.split("/")[0], SOUNDS)
+
+    def matches(self, path: str) -> bool:
+        """Whether a file of the package is one of many."""
+        return fnmatchcase(path, self.path) and not _NO_TALK.search(path)
 
     @property
     def asked(self) -> str:
@@ -127,7 +140,8 @@ def _left(rows: Sequence[Recording], home: Path) -> list[list[Recording]]:
     packages: dict[str, list[Recording]] = {}
     for row in rows:
         place = _place(row, home)
-        if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != row.sha256:
+        taken = sorted(place.parent.glob(f"{place.name}*")) if "*" in row.path else [place] * place.is_file()
+        if _sha256(path.read_bytes() for path in taken) != row.sha256:
             packages.setdefault(row.asked, []).append(row)
     return [packages[asked] for asked in sorted(packages)]
 
@@ -136,8 +150,20 @@ def _partial(home: Path, corpus: str) -> Path:
     return home / f".{corpus}.part"
 
 
-def _place(row: Recording, home: Path) -> Path:
-    return _partial(home, row.corpus) / row.file
+def _place(row: Recording, home: Path, take: str = "") -> Path:
+    return _partial(home, row.corpus) / (row.file + take)
+
+
+def _sha256(contents: Iterable[bytes]) -> str:
+    made = hashlib.sha256()
+    for content in contents:
+        made.update(content)
+    return made.hexdigest()
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
 
 
 def _there(packages: Sequence[Sequence[Recording]], folder: Path) -> list[_Package]:
@@ -206,28 +232,40 @@ def _download(asked: str, folder: Path, tell: Callable[[int], None]) -> Path:
 
 def _take(deb: Path, wanted: Sequence[Recording], home: Path, tell: Callable[[int], None]) -> None:
     """Take the recordings out of a package. Raises SoundflowError if one is not there or not what the table says."""
-    rows = {row.path: row for row in wanted}
+    single = {row.path: row for row in wanted if "*" not in row.path}
+    many = [row for row in wanted if "*" in row.path]
+    found: dict[Recording, dict[str, bytes]] = {row: {} for row in many}
+    missing = set(wanted)
     try:
         with deb.open("rb") as file, _files(file, deb) as tar:
             for member in tar:
                 tell(file.tell())
-                row = rows.get(member.name.removeprefix("./"))
+                path = member.name.removeprefix("./")
+                row = single.get(path) or next((row for row in many if row.matches(path)), None)
                 content = tar.extractfile(member) if row and member.isfile() else None
                 if row is None or content is None:
                     continue
                 data = content.read()
-                if hashlib.sha256(data).hexdigest() == row.sha256:
-                    _place(row, home).parent.mkdir(parents=True, exist_ok=True)
-                    _place(row, home).write_bytes(data)
-                    del rows[row.path]
-                if not rows:
-                    tell(deb.stat().st_size)
-                    return
+                if row in found:
+                    found[row][path] = data
+                elif _sha256([data]) == row.sha256:
+                    _write(_place(row, home), data)
+                    missing.discard(row)
+                if not missing:
+                    break
+        for row, files in found.items():
+            if _sha256(files[path] for path in sorted(files)) == row.sha256:
+                for number, path in enumerate(sorted(files), 1):  # so that the names are in the order of the paths
+                    _write(_place(row, home, f"{number:04}-{path.rpartition('/')[2]}"), files[path])
+                missing.discard(row)
+        if not missing:
+            tell(deb.stat().st_size)
+            return
     except (tarfile.TarError, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise SoundflowError(f"{deb.name} is not a package that can be read: {error}") from error
-    first = next(iter(rows.values()))
+    first = next(row for row in wanted if row in missing)
     raise SoundflowError(
-        f"{deb.name} is another version: {len(rows)} of {len(wanted)} recordings are not in it as they were "
+        f"{deb.name} is another version: {len(missing)} of {len(wanted)} recordings are not in it as they were "
         f"({first.path}). On {_RELEASE}: {command([first])}; then: --from the folder with the packages"
     )
 

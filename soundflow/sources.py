@@ -87,8 +87,8 @@ SOURCES = {
             "speech",
             _PACKAGES,
             "",
-            "GPL-2 (Tux Paint: Bill Kendrick and contributors)",
-            "numbers in many languages out of Tux Paint, and English digits of two speakers",
+            f"{_BY_RECORDING} (GPL-2, CC BY-SA 3.0, CC BY 3.0)",
+            "people who talk, in five languages; numbers in many languages; English digits of two speakers",
         ),
     )
 }

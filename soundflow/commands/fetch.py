@@ -14,9 +14,9 @@ from soundflow.sources import SOURCES, fetch, find
 
 _ABOUT = """Bring recordings here, from their address or from a local copy, and check each.
 
-debian-sounds, debian-music and debian-speech are files out of 26 packages of Debian 12: ask for them at once, so that a
-package that carries several is fetched once. 4.3 GB of packages pass through, one at a time, each deleted after it was
-read (the largest has 1.3 GB); 0.9 GB of recordings stay. That wants apt-get with bookworm's packages, or the packages
+debian-sounds, debian-music and debian-speech are files out of 31 packages of Debian 12: ask for them at once, so that a
+package that carries several is fetched once. 4.4 GB of packages pass through, one at a time, each deleted after it was
+read (the largest has 1.3 GB); 1.1 GB of recordings stay. That wants apt-get with bookworm's packages, or the packages
 in a folder (--from). Interrupted, run it again: it goes on with the next package."""
 
 
