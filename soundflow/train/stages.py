@@ -71,10 +71,10 @@ def _four(common: Stage, steps: tuple[int, int, int, int], rate: float, slow: fl
     )
 
 
-_EAR = Stage("ear", EAR, OF_EAR, steps=900, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.1, drop=0.3)
+_EAR = Stage("ear", EAR, OF_EAR, steps=1_200, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.1, drop=0.4)
 _COMPACT = Stage("", DECODER, (), 0, Crop(chunks=40), warm_up=100, batch=8, accumulate=4)
 _WRITER = Stage(
-    "writer", DECODER, WHOLE, steps=600, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.1, drop=0.3, batch=16
+    "writer", DECODER, WHOLE, steps=1_300, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.1, drop=0.3, batch=16
 )
 _TEST = Stage("", DECODER, (), 0, Crop(chunks=12), warm_up=10, batch=8)
 _3B = Stage("", DECODER, (), 0, Crop(chunks=150), warm_up=200, batch=4, accumulate=4)

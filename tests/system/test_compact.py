@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from calls.audio import CHUNK_S
-from tests.system.conftest import PROMPTS, System, start, stop
+from soundflow.clips import decode
+from tests.system.conftest import PROMPTS, System, start, stop, write_wav
 
 MUSIC = Path("/usr/share/asterisk/moh/manolo_camp-morning_coffee.wav")
 SNEEZE = Path(__file__).parents[1] / "data" / "noises" / "1-26143-A.ogg"
@@ -48,10 +49,11 @@ def test_it_is_silent_through_hold_music_and_wakes_at_the_human(
     assert any(answer["id"] != "greeting" for answer in story["answers"])
 
 
-def test_a_sneeze_is_a_hint(serving: System, say: Callable[..., Path]) -> None:
-    caller = say(4.0, SNEEZE, 4.0)
+def test_a_sneeze_is_a_hint(serving: System, say: Callable[..., Path], tmp_path: Path) -> None:
+    pcm = (decode(SNEEZE)[0] * 32767).astype("<i2").tobytes()
+    caller = say(4.0, write_wav(tmp_path / "sneeze.wav", pcm), 4.0)
     story = serving.place("sip", "--mode", "assist", "--caller", str(caller), "--agent", str(say(12.0)))
     found = responses(serving, story)
     assert found, story["decisions"]
     assert 4.0 < found[0] < 8.0, found
-    assert [hint["text"] for hint in story["hints"]] == ["A sneeze"]
+    assert [hint["text"] for hint in story["hints"]] == ["a sneeze"]
