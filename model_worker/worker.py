@@ -231,7 +231,8 @@ class Worker:
             await self.bus.leases.release(self.name, call.lease.position)
             return False
         takeover = known.accepted_before
-        past = known.past(await self._read(audio_stream(call.id)) if takeover else ())
+        audio = await self._read(audio_stream(call.id)) if takeover else []
+        past = known.past(audio)
         work = partial(self.engine.open, call.id, call.instruction, past, self._poster(call.id))
         context = contextvars.copy_context()  # for the log
         call.open(asyncio.get_running_loop().run_in_executor(None, context.run, work))
@@ -246,7 +247,9 @@ class Worker:
         call.post(accepted)
         if takeover:
             call.next_chunk = {p.id: known.hear_from(p.id) for p in call.instruction.participants}
-            go_on(call, known, await self._read(audio_stream(call.id)), self.name)
+            came = audio[-1].position if audio else FROM_START
+            audio += await self._read(audio_stream(call.id), came)  # what came while the model opened the call
+            go_on(call, known, audio, self.name)
         if self._speaker:
             for say, skip in known.unsaid() if takeover else ():
                 self._speaker.say(say, skip)

@@ -109,9 +109,6 @@ def fetch(source: Source, home: Path, local: Path | None = None, progress: Progr
     target = home / source.name
     if target.is_dir():
         return target
-    if source.name in debian.CORPORA:
-        debian.bring((source.name,), home, local, progress)
-        return target
     partial = home / f".{source.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

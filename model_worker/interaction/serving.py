@@ -11,8 +11,7 @@ in idle time, or else by `hear` before the next Chunk. So what is written depend
 A model of two tiers decides with its ear, and its decoder is woken only to speak: it then hears the Chunks that it has
 not heard yet (unheard.py), as many as it can remember, some of them in one pass. It works in `write`, and in
 `hear` only when it is BEHIND Chunks behind the ear: what each Chunk means for it waits until all that was due before
-that Chunk is written. So
-the words are the same at any pace.
+that Chunk is written. So the words are the same at any pace.
 """
 
 from __future__ import annotations
@@ -44,9 +43,8 @@ class Serving:
     """Serves up to `slots` ears. Any thread may call anything: one pass is made at a time.
 
     `perceive` is the pass of the tower (the audio encoder); it and the tiers have a row number `slots` for padding.
-    `ear`: the tier that
-    decides, where it is not the decoder, and `unheard` what the decoder has then not heard yet, with room for BEHIND
-    Chunks more than it remembers. `passes`: tokens that one `write` adds to each response at most.
+    `ear`: the tier that decides, where it is not the decoder, and `unheard` what the decoder has then not heard yet,
+    with room for BEHIND Chunks more than it remembers. `passes`: tokens that one `write` adds to each response at most.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +41,6 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     given = _options().parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    # The small decoders have no room for a policy, and say so at every Instruction.
-    logging.getLogger("model_worker.interaction.instruction").setLevel(logging.ERROR)
     folders = [Folder.of(given.folder, "train"), *(Folder.of(path, "train") for path in given.beside)]
     together = processes(int(os.environ.get("WORLD_SIZE", "1")))
     try:

@@ -191,9 +191,11 @@ def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None
     assert said == []  # nothing is cut: it was not speaking any more
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("failing", ["_catch_up", "_decide"])
-def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one is heard as after any lost audio."""
+def test_a_chunk_whose_pass_fails(failing: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, and the next one is heard as after any lost audio; or it comes once more, and is not heard twice:
+    where the tower had heard it, the tower begins anew, and else nothing is changed."""
     pcm = in_chunks(sound(3, 8))
     serving = serve(NEVER)
     ear, other = serving.open(PREFIX), serving.open(PREFIX)
@@ -204,28 +206,8 @@ def test_a_chunk_whose_pass_fails_is_lost(failing: str, monkeypatch: pytest.Monk
                 patch.setattr(serving, failing, fails)
                 with pytest.raises(RuntimeError, match="gone"):
                     serving.hear([(ear, index, chunk)])
-            continue
-        for one, row in ((ear, scores[0]), (other, scores[1])):
-            [judged], _ = serving.hear([(one, index, chunk)])
-            assert judged
-            row.append(judged.score)
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
-    assert (ear.lost, ear.due) == (other.lost, other.due) == (1, len(pcm))
-
-
-@pytest.mark.parametrize("failing", ["_catch_up", "_decide"])
-def test_a_chunk_whose_pass_fails_may_come_once_more(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not heard twice: where the tower had heard it, it begins anew, and else nothing is changed."""
-    pcm = in_chunks(sound(3, 8))
-    serving = serve(NEVER)
-    ear, other = serving.open(PREFIX), serving.open(PREFIX)
-    scores: list[list[float]] = [[], []]
-    for index, chunk in enumerate(pcm):
-        if index == 4:
-            with monkeypatch.context() as patch:
-                patch.setattr(serving, failing, fails)
-                with pytest.raises(RuntimeError, match="gone"):
-                    serving.hear([(ear, index, chunk)])
+            if not again:
+                continue
             if failing == "_decide":
                 serving._perception.reset(other.slot)
         for one, row in ((ear, scores[0]), (other, scores[1])):
@@ -233,7 +215,8 @@ def test_a_chunk_whose_pass_fails_may_come_once_more(failing: str, monkeypatch: 
             assert judged
             row.append(judged.score)
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
-    assert (ear.lost, ear.due) == (0, len(pcm))
+    assert (ear.lost, ear.due) == (0 if again else 1, len(pcm))
+    assert ear.lost == other.lost
 
 
 def fails(*_: object) -> None:
