@@ -32,6 +32,7 @@ RESPONDED: Mapping[Mode, frozenset[str]] = {
 }
 """What may deserve a response in a mode. A sound that is told of is no use to a transcript, nor each sentence to an
 agent who hears it."""
+MUSIC = "hold_music"
 SPOKEN = "somebody is speaking"  # the reply to a sentence: no ear of this size understands it
 _FRAME = 320  # samples, for the active part
 _ACTIVE_DB = -35.0  # below the loudest frame
@@ -41,13 +42,16 @@ _SHORT_PAUSE_S, _LONG_PAUSE_S = (0.6, 3.0), (4.0, 14.0)
 _TAIL_S = 2.0
 _KINDS = (SOUND, DIGIT, SPEECH, QUIET)
 _MIXES = (
-    ((0.60, 0.10, 0.10, 0.20), _SHORT_PAUSE_S, 0.50),
-    ((0.08, 0.66, 0.16, 0.10), _SHORT_PAUSE_S, 0.20),
-    ((0.00, 0.90, 0.10, 0.00), (0.3, 1.3), 0.15),
+    ((0.60, 0.10, 0.10, 0.20), _SHORT_PAUSE_S, 0.38),
+    ((0.08, 0.66, 0.16, 0.10), _SHORT_PAUSE_S, 0.14),
+    ((0.00, 0.90, 0.10, 0.00), (0.3, 1.3), 0.10),
+    ((0.12, 0.06, 0.82, 0.00), (0.3, 1.5), 0.10),
 )
 """Of which kinds the events of a stream are, the pauses between them, and how many streams are of that mix: mostly
-sounds, mostly digits, one digit after the other. The rest carries one thing from beginning to end: hold music, a tone,
-noise, rain."""
+sounds, mostly digits, one digit after the other, people who talk. The rest carries one thing all along: hold music
+above all, which is what a model that answers hears most and must never answer."""
+_ANSWERED = 0.3
+"""Of the streams that carry one thing: how many end with somebody speaking, as waiting on hold does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: 
         turns = _events(rng, audio, pools, shares, pause_s, seconds)
         audio = _behind(rng, audio, pools)
     else:
-        turns = [_throughout(rng, audio, pools)]
+        turns = _throughout(rng, audio, pools)
     channel = "g711" if rng.random() < 0.5 else "wideband"
     pcm16 = telephone(rng, audio) if channel == "g711" else _int16(audio)
     return Item(
@@ -114,11 +118,12 @@ def _events(
     shares: Sequence[float],
     pause_s: tuple[float, float],
     seconds: float,
+    onset: float | None = None,
 ) -> list[Turn]:
-    """Mix one recording after the other into `audio`, at any onset."""
-    hush = rng.random() < 0.2
+    """Mix one recording after the other into `audio`, the first at `onset` or anywhere in the first seconds."""
+    hush = onset is None and rng.random() < 0.2
     turns: list[Turn] = []
-    at = float(rng.uniform(0.2, 4.0))
+    at = float(rng.uniform(0.2, 4.0)) if onset is None else onset
     while True:
         kind = str(rng.choice(_KINDS, p=np.array(shares)))
         one = _choose(rng, pools, kind, hush)
@@ -146,12 +151,32 @@ def _events(
         at += len(pcm) / SAMPLE_RATE + float(rng.uniform(*pause))
 
 
-def _throughout(rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]]) -> Turn:
-    """Mix one thing into all of `audio`, again and again where it is short."""
-    one = _choose(rng, pools, QUIET if rng.random() < 0.7 else SOUND, hush=True)
-    audio += np.resize(_levelled(rng, _elsewhere(rng, one.pcm)), len(audio))
+def _throughout(rng: np.random.Generator, audio: Pcm, pools: Mapping[str, Sequence[Heard]]) -> list[Turn]:
+    """Mix one thing into all of `audio`, again and again where it is short: music half of the time, else the noise of
+    a line, a tone, or a sound that deserves nothing. Somebody may speak in the end; then it stops, or goes on below."""
     seconds = len(audio) / SAMPLE_RATE
-    return Turn(QUIET, 0.0, seconds, respond=False, heard=one.label, label=one.label, reply="", sources=(one.source,))
+    one = _carried(rng, pools, seconds)
+    pcm = np.resize(_levelled(rng, _elsewhere(rng, one.pcm)), len(audio))
+    until = seconds * float(rng.uniform(0.3, 0.65)) if rng.random() < _ANSWERED else seconds
+    pcm[int(until * SAMPLE_RATE) :] *= rng.choice([0.0, rng.uniform(0.05, 0.3)])
+    audio += pcm
+    carried = Turn(QUIET, 0.0, until, respond=False, heard=one.label, label=one.label, reply="", sources=(one.source,))
+    if until == seconds:
+        return [carried]
+    said = _events(rng, audio, pools, (0.0, 0.1, 0.9, 0.0), _SHORT_PAUSE_S, seconds, until + float(rng.uniform(0, 1)))
+    return [carried, *said]
+
+
+def _carried(rng: np.random.Generator, pools: Mapping[str, Sequence[Heard]], seconds: float) -> Heard:
+    drawn = rng.random()
+    music = [one for one in pools[QUIET] if one.label == MUSIC]
+    if drawn < 0.5 and music:
+        long = [one for one in music if len(one.pcm) >= seconds * SAMPLE_RATE / 2] or music
+        return long[int(rng.integers(len(long)))]
+    if drawn < 0.7:
+        return Heard(QUIET, "line_noise", "", line(rng, int(seconds * SAMPLE_RATE)), "synth")
+    others = {**pools, QUIET: [one for one in pools[QUIET] if one.label != MUSIC] or pools[QUIET]}
+    return _choose(rng, others, QUIET if drawn < 0.85 else SOUND, hush=True)
 
 
 def in_mode(item: Item, mode: Mode) -> Item:
@@ -179,6 +204,36 @@ def room(rng: np.random.Generator, length: int) -> Pcm:
         noise = noise / noise.std() + rng.uniform(0.3, 3.0) * hum
     level = 10 ** (rng.uniform(*_ROOM_DB) / 20)
     return np.asarray(noise / noise.std() * level, np.float32)
+
+
+def line(rng: np.random.Generator, length: int) -> Pcm:
+    """A bad line: hiss that comes and goes, clicks alone and in bursts, thumps, and gaps where packets were lost."""
+    level = np.interp(np.arange(length), np.arange(9) * length / 8, 10 ** (rng.uniform(-16, 10, 9) / 20))
+    audio = room(rng, length) * level
+    for _ in range(rng.poisson(length / SAMPLE_RATE / rng.uniform(1.5, 12.0))):
+        at = int(rng.integers(length))
+        for click in range(1 if rng.random() < 0.8 else int(rng.integers(2, 7))):
+            begin = at + click * int(rng.integers(160, 2_400))
+            _onto(audio, begin, _click(rng) * 10 ** (rng.uniform(-42, -10) / 20))
+    for _ in range(rng.poisson(length / SAMPLE_RATE / 20)):
+        at, gap = int(rng.integers(length)), int(rng.uniform(0.02, 0.3) * SAMPLE_RATE)
+        audio[at : at + gap] = 0.0
+    return np.asarray(audio, np.float32)
+
+
+def _click(rng: np.random.Generator) -> Pcm:
+    """A burst of noise or a ringing that dies away within milliseconds; one in six is a thump that takes longer."""
+    time = np.arange(1_600) / SAMPLE_RATE
+    thump = rng.random() < 1 / 6
+    fades = rng.uniform(0.01, 0.03) if thump else 10 ** rng.uniform(-4, -2.3)
+    rings = np.sin(2 * np.pi * rng.uniform(50, 150) * time) if thump else rng.standard_normal(len(time))
+    return np.asarray(rings * np.exp(-time / fades), np.float32)
+
+
+def _onto(audio: npt.NDArray[np.floating], at: int, pcm: Pcm) -> None:
+    """Add as much of it as there is room for."""
+    part = pcm[: max(0, len(audio) - at)]
+    audio[at : at + len(part)] += part
 
 
 def telephone(rng: np.random.Generator, audio: Pcm) -> npt.NDArray[np.int16]:

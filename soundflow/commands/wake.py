@@ -20,7 +20,7 @@ from soundflow.material import Material
 from soundflow.policy import SOUNDS
 from soundflow.shards import shard_path, sweep, write
 from soundflow.speech import SpeechError
-from soundflow.wake import DIGIT, QUIET, SOUND, SPEECH, Heard, Pcm, room, stream
+from soundflow.wake import DIGIT, MUSIC, QUIET, SOUND, SPEECH, Heard, Pcm, line, stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,7 +43,7 @@ SENTENCES = (
     "One moment, I have to look for it.",
 )
 _SYNTHETIC = 10  # examples of each synthesised sound and tone
-_MUSIC = 15 * _SYNTHETIC
+_MUSIC = 400  # pieces of music; 28 s of one are 2 MB
 _SPOKEN = 10  # sentences a voice
 _LONGEST_S = 8  # of a recording of speech
 _ALARMS = {"smoke_alarm": synth.smoke_alarm, "siren": synth.siren}
@@ -150,10 +150,10 @@ def _quiet(chosen: Material, split: Split, rng: np.random.Generator, step: _Step
         yield _tone("voicemail_beep", _faded(rng, tones.voicemail_beep(rng.uniform(800, 1_400), rng.uniform(0.3, 1.0))))
         keys = "".join(rng.choice(list("0123456789*#"), int(rng.integers(1, 8))))
         yield _tone("dtmf", _faded(rng, tones.dtmf(keys)))
-        yield _tone("line_noise", _faded(rng, room(rng, int(rng.uniform(2, 8) * SAMPLE_RATE)) + np.float32(1e-6)))
+        yield _tone("line_noise", _faded(rng, line(rng, int(rng.uniform(2, 8) * SAMPLE_RATE)) + np.float32(1e-6)))
     for _ in step(range(_MUSIC)):
         event = chosen.music(rng, split, float(rng.uniform(3, 11) if rng.random() < 0.7 else 28.0))
-        yield _tone("hold_music", event.pcm, *event.sources)
+        yield _tone(MUSIC, event.pcm, *event.sources)
 
 
 def _tone(label: str, pcm: Pcm, source: str = "synth", *_: str) -> Heard:

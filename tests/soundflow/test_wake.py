@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from soundflow.speech import Cast, Speech
 from soundflow.streamaudio import write_wav
 from soundflow.wake import (
     DIGIT,
+    MUSIC,
     QUIET,
     SOUND,
     SPEECH,
@@ -31,6 +33,7 @@ from soundflow.wake import (
     _throughout,
     active,
     in_mode,
+    line,
     stream,
 )
 from tests.soundflow.making import same
@@ -151,16 +154,32 @@ def test_what_is_chosen_when_there_is_little(pools: dict[str, list[Heard]]) -> N
 
 
 def test_one_thing_from_beginning_to_end(pools: dict[str, list[Heard]]) -> None:
-    labels = set()
-    for seed in SEEDS:
-        audio = np.zeros(10 * SAMPLE_RATE, np.float32)
-        turn = _throughout(np.random.default_rng(seed), audio, pools)
-        labels.add(turn.label)
-        assert (turn.kind, turn.begin_s, turn.end_s, turn.respond, turn.reply) == (QUIET, 0.0, 10.0, False, "")
-        levels = np.sqrt(np.square(audio.reshape(20, -1)).mean(axis=1))  # of each half second
-        assert levels.min() > 0.2 * levels.max() > 0
-    assert {"busy", "rain"} <= labels
-    assert not labels & {"siren", "baby_cry"}
+    music = [Heard(QUIET, MUSIC, "", noise(400 + n, seconds), f"music-{n}") for n, seconds in enumerate((3.0, 20.0))]
+    carried, answered = Counter[str](), 0
+    for seed in range(120):
+        audio = np.zeros(20 * SAMPLE_RATE, np.float32)
+        first, *said = _throughout(np.random.default_rng(seed), audio, {**pools, QUIET: [*pools[QUIET], *music]})
+        carried[first.sources[0] if first.label == MUSIC else first.label] += 1
+        assert (first.kind, first.begin_s, first.respond, first.reply) == (QUIET, 0.0, False, "")
+        if first.label != "line_noise":
+            levels = np.sqrt(np.square(audio[: int(first.end_s) * SAMPLE_RATE].reshape(-1, 8_000)).mean(axis=1))
+            assert levels.min() > 0.2 * levels.max() > 0
+        assert (first.end_s < 20.0) == bool(said) or not said
+        assert all(turn.begin_s >= first.end_s and turn.kind in (SPEECH, DIGIT) and turn.respond for turn in said)
+        answered += bool(said)
+    assert {"busy", "rain", "line_noise", "music-1"} <= set(carried)
+    assert not set(carried) & {"siren", "baby_cry", "music-0"}  # what deserves a response; a piece that is too short
+    assert carried["music-1"] > 40
+    assert 20 < answered < 60
+
+
+def test_a_bad_line_is_never_the_same() -> None:
+    lines = [line(np.random.default_rng(seed), 10 * SAMPLE_RATE) for seed in SEEDS]
+    assert all(one.dtype == np.float32 and np.isfinite(one).all() and np.abs(one).max() < 1.5 for one in lines)
+    steady = [float(np.abs(one).max() / (np.sqrt(np.square(one).mean()) + 1e-9)) for one in lines]
+    assert sum(crest > 15 for crest in steady) > 10  # clicks stand out of the noise
+    assert sum(crest < 8 for crest in steady) > 2  # on some lines there are none
+    assert len(line(np.random.default_rng(1), 3)) == 3
 
 
 def test_another_place_is_as_loud() -> None:
