@@ -182,11 +182,16 @@ class Interaction:
                     continue
                 self._stop(side, chunk.index)
                 heard.append((side, chunk))
-            judged, said = self._serving.hear([(side.ear, chunk.index, _samples(chunk)) for side, chunk in heard])
-            self._write(said)
-            for (side, _), one in zip(heard, judged, strict=True):
-                if one is not None:
-                    self._decide(side, one)
+            # What was decided in one pass stands, whatever becomes of the next.
+            for start in range(0, len(heard), self._serving.largest):
+                self._hear(heard[start : start + self._serving.largest])
+
+    def _hear(self, heard: Sequence[tuple[Side, Chunk]]) -> None:
+        judged, said = self._serving.hear([(side.ear, chunk.index, _samples(chunk)) for side, chunk in heard])
+        self._write(said)
+        for (side, _), one in zip(heard, judged, strict=True):
+            if one is not None:
+                self._decide(side, one)
 
     def respond(self) -> bool:
         with self._lock:

@@ -179,38 +179,42 @@ class Serving:
 
     # --- hear: perceive -> decide -> begin ----------------------------------------------------------------------
 
+    @property
+    def largest(self) -> int:
+        """Chunks that are heard in one pass, at most."""
+        return self._perceive.largest
+
     def hear(self, batch: Sequence[tuple[Ear, int, Tensor]]) -> tuple[list[Judged | None], list[Said]]:
-        """The next Chunk of some ears, each at most once: the ear, the Chunk's index, its samples [6400] float32.
+        """The next Chunk of up to `largest` ears: the ear, the Chunk's index, its samples [6400] float32.
 
         None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
         late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
-        still to be written before these Chunks, and which responses are cut by new ones. If a pass fails, the Chunks
-        that are not yet decided may come once more; if they do not, they are lost. What was written before it failed
-        is returned by whatever is asked for words next.
+        still to be written before these Chunks, and which responses end there. If a pass fails, none of the Chunks is
+        decided and all may come once more; if they do not, they are lost. What was written before it failed is
+        returned by whatever is asked for words next.
         """
         with self._lock:
             if len({ear for ear, _, _ in batch}) < len(batch):
                 raise ValueError("an ear hears one Chunk at a time")
+            if len(batch) > self.largest:
+                raise ValueError(f"{self.largest} Chunks are heard in one pass at most, not {len(batch)}")
             taken = [item for item in batch if self._accept(*item)]
-            perceived: set[Ear] = set()
-            judged: dict[Ear, Judged] = {}
+            if not taken:
+                return [None] * len(batch), self._tell()
+            ears = [ear for ear, _, _ in taken]
+            perceived = False
             try:
-                self._catch_up([ear for ear, _, _ in taken], BEHIND if self._ear else 0)
-                for start in range(0, len(taken), self._perceive.largest):
-                    part = taken[start : start + self._perceive.largest]
-                    pcm = torch.stack([samples for _, _, samples in part])
-                    perceived.update(ear for ear, _, _ in part)
-                    features = self._perceive([(ear.slot,) for ear, _, _ in part], pcm)
-                    judged |= self._decide(part, features)
-                    self._said += self._respond(part, features, judged)
+                self._catch_up(ears, BEHIND if self._ear else 0)
+                perceived = True
+                features = self._perceive([(ear.slot,) for ear in ears], torch.stack([pcm for _, _, pcm in taken]))
+                judged = self._decide(taken, features)
             except BaseException:
                 for ear, index, _ in taken:
-                    if ear in judged:
-                        continue
                     ear.due = index
-                    if ear in perceived:
+                    if perceived:
                         self._perception.reset(ear.slot)  # it would be heard twice
                 raise
+            self._said += self._respond(taken, features, judged)
             return [judged.get(ear) for ear, _, _ in batch], self._tell()
 
     def _accept(self, ear: Ear, index: int, pcm: Tensor) -> bool:

@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
+import torch
+from torch import Tensor
 
 from calls.audio import CHUNK_S
 from calls.events import Decided, Event, Notice, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
@@ -15,7 +17,7 @@ from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.engine import Engine
 from model_worker.interaction.build import build
 from model_worker.interaction.config import InteractionConfig
-from model_worker.interaction.ears import Ear, Said
+from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
 from model_worker.stream import NoRoom, Past
@@ -274,6 +276,35 @@ def test_a_call_that_cannot_be_heard_costs_the_others_nothing(monkeypatch: pytes
     assert decisions(events["c1"]) == decisions(alone)
     assert (engine.books.given_up, engine.books.failed) == (1, 12)
     assert [event.kind for event in of(Notice, events["bad"])] == ["model"]
+
+
+def test_what_one_pass_of_a_step_has_decided_stands_when_the_next_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls, two Chunks a pass: the third one's pass fails always, and it alone is silent for it."""
+    weights = checkpoint(SLOW)
+    served = Interaction(build(weights, 6, sizes=(1, 2)), weights.tokenizer)
+    engine = Engine(served, clock=lambda: 0.0)
+    names = ("c1", "c2", "bad")
+    events: dict[str, list[Event]] = {name: [] for name in names}
+    streams = {name: engine.open(name, told(), Past(), events[name].append) for name in names}
+    decide, bad = served._serving._decide, streams["bad"].sides["caller"].ear  # type: ignore[attr-defined]
+
+    def failing(part: Sequence[tuple[Ear, int, Tensor]], features: Tensor) -> dict[Ear, Judged]:
+        if bad in [ear for ear, _, _ in part]:
+            raise torch.OutOfMemoryError("no room for one more pass")
+        return decide(part, features)
+
+    monkeypatch.setattr(served._serving, "_decide", failing)
+    heard = {name: chunks(seed, 3, name) for seed, name in enumerate(names, 4)}
+    for index in range(3):  # so few: a call that fails for long is asked no more
+        for name in names:
+            engine.hear(streams[name], heard[name][index], 1.0)
+        while engine.step():
+            pass
+    for name in names[:2]:
+        [alone] = [listen(model(), heard[name])]
+        assert decisions(events[name]) == decisions(alone)
+    assert [event.choice for event in of(Decided, events["bad"])] == [Choice.SILENT] * 3
+    assert engine.books.failed == 3
 
 
 def test_a_pass_that_fails_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
