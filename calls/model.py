@@ -121,8 +121,8 @@ class Utterance:
 class Decision:
     """What the model chose at one Chunk of one participant, with a score in 0..1. `late` = past its deadline.
 
-    `stopped`: before this Chunk the model was told to end a response, which it remembers as broken off. Who decides the
-    call again must tell it so at the same place.
+    `stopped`: before this Chunk the model was told to end a response, which it remembers as broken off if it had not
+    ended by then. Who decides the call again must tell it so at the same place.
     """
 
     participant_id: str

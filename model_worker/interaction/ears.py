@@ -56,9 +56,10 @@ class Ear:
     kept: int = 0  # Chunks whose features were kept for the tier that speaks: the number of the next one
     unheard: deque[tuple[int, bool]] = field(default_factory=deque)  # by that tier: such a number, responded?
     waking: int = 0  # how many of them it must hear before it speaks
-    pending: deque[tuple[int, bool]] = field(
+    stopping: bool = False  # what it says ends before the next Chunk
+    pending: deque[tuple[int, bool, bool]] = field(
         default_factory=deque
-    )  # not yet come to, see serving.py: index, responded?
+    )  # not yet come to, see serving.py: index, responded?, does what was said before it end?
 
     @property
     def behind(self) -> bool:
@@ -78,7 +79,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The next tokens of a response, an emotion possibly first. `cut`: it ended because a new one begins."""
+    """The next tokens of a response, an emotion possibly first. `cut`: it was stopped, or a new one begins."""
 
     ear: Ear
     index: int  # of the Chunk that is responded to

@@ -54,7 +54,7 @@ class Side:
     written_until_s: float  # the end of the last utterance
     saying: Saying | None = None
     coming: deque[Saying] = field(default_factory=deque)  # decided, while words are still due to those before
-    stopped: bool = False  # the response under way was cancelled before the Chunk that comes next
+    stopped: Saying | None = None  # told to end before the Chunk that comes next, and not known to have ended by itself
 
     @property
     def under_way(self) -> list[Saying]:
@@ -219,29 +219,22 @@ class Interaction:
                     chunk=judged.index,
                     choice=choice,
                     score=round(score, 3),
-                    stopped=side.stopped,
+                    stopped=side.stopped is not None,
                 )
             )
-        side.stopped = False
+        side.stopped = None
 
     def _stop(self, side: Side, index: int) -> None:
-        """End the response that policy does not want, before Chunk `index`: after the words that are due, so that what
+        """The response that policy does not want ends before Chunk `index`: after the words that are due, so that what
         the model remembers does not depend on the moment at which it was told. And before the first Chunk that is new,
-        what an earlier worker has left unfinished and nobody wants."""
-        again = index <= side.earlier.known.until
-        for saying in side.under_way:
-            saying.stop |= index in side.earlier.stopped if again else saying.unwanted
-        if not any(saying.stop for saying in side.under_way):
+        what an earlier worker has left unfinished and nobody wants. Only the last one can: it ends those before it."""
+        if not side.under_way:
             return
-        self._write_due(side)
-        if side.saying is not None and side.saying.stop:
-            self._serving.cancel(side.ear)
-            self._end(side, cancelled=True)
-            side.stopped = True
-
-    def _write_due(self, side: Side) -> None:
-        while side.ear.behind:
-            self._write(self._serving.write_due(side.ear))
+        last, again = side.under_way[-1], index <= side.earlier.known.until
+        if last.stop or (index in side.earlier.stopped if again else last.unwanted):
+            last.stop = last.unwanted = False
+            self._serving.stop(side.ear)
+            side.stopped = last
 
     def _get_ready(self) -> None:
         """Compute one slice of a prefix, which `serving` keeps."""
@@ -306,6 +299,8 @@ class Interaction:
     def _end(self, side: Side, cancelled: bool) -> None:
         """No more is written of what was being said, if anything was. Without a word it was never announced."""
         saying, side.saying = side.saying, side.coming.popleft() if side.coming else None
+        if saying is side.stopped and not cancelled:
+            side.stopped = None
         if saying is None or saying.muted or not (saying.pieces or saying.announced):
             return
         call = side.call

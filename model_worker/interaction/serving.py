@@ -126,11 +126,11 @@ class Serving:
                 ear.text, ear.waking = None, 0
                 self._empty(ear.slot)
 
-    def cancel(self, ear: Ear) -> None:
-        """Stop what the ear is saying: it remembers the words up to here."""
+    def stop(self, ear: Ear) -> None:
+        """What the ear says ends before the Chunk that it hears next, after the words that are due by then: it
+        remembers those. A decoder that is behind comes to it when it comes to that Chunk, and nobody waits for it."""
         with self._lock:
-            ear.text, ear.waking = None, 0
-            self._settle(ear)
+            ear.stopping = True
 
     @property
     def free(self) -> int:
@@ -252,13 +252,14 @@ class Serving:
     def _respond(
         self, part: Sequence[tuple[Ear, int, Tensor]], features: Tensor, judged: dict[Ear, Judged]
     ) -> list[Said]:
-        """Carry on where silence was decided, begin a response where not. Returns the responses that this cuts."""
+        """Carry on where silence was decided, begin a response where not. Returns the responses that end."""
         cut = []
         for (ear, index, _), own in zip(part, features, strict=True):
             if self._unheard:
                 self._unheard.keep(ear.slot, ear.kept, own)
                 ear.kept += 1
-            ear.pending.append((index, judged[ear].respond))
+            ear.pending.append((index, judged[ear].respond, ear.stopping))
+            ear.stopping = False
             cut += self._settle(ear)
         return cut
 
@@ -266,12 +267,13 @@ class Serving:
         """Come to the Chunks before which nothing is due any more."""
         cut = []
         while ear.pending and not ear.behind:
-            index, respond = ear.pending.popleft()
+            index, respond, stopped = ear.pending.popleft()
             if self._unheard:
                 ear.unheard.append((ear.kept - len(ear.pending) - 1, respond))
+            if (respond or stopped) and ear.text and ear.text.token != self.config.tokens.text_end:
+                cut.append(Said(ear, ear.text.index, (), ended=True, cut=True))
+                ear.text = None
             if respond:
-                if ear.text and ear.text.token != self.config.tokens.text_end:
-                    cut.append(Said(ear, ear.text.index, (), ended=True, cut=True))
                 ear.waking = len(ear.unheard)
                 chunk = ear.voice.chunks + ear.waking - 1
                 known = deque(ear.known.responses.get(index, ()))

@@ -20,6 +20,7 @@ from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
+from model_worker.interaction.serving import BEHIND
 from model_worker.stream import NoRoom, Past
 from tests.model_worker.interaction.calls import SLOW, SLOW_TIERS, chunks, listen, model, told
 from tests.model_worker.interaction.served import checkpoint
@@ -201,8 +202,11 @@ def test_the_last_words_of_a_call_are_written_to_their_end(served: Interaction) 
 # --- what others say about it ------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_response_ends_before_the_next_chunk_and_says_so() -> None:
-    served = model(replace(SLOW, words_a_chunk=2))
+@pytest.mark.parametrize(("config", "seed"), [(SLOW, 3), (SLOW_TIERS, 8)], ids=["one tier", "two tiers"])
+def test_a_cancelled_response_ends_before_the_next_chunk_and_says_so(config: InteractionConfig, seed: int) -> None:
+    """Wherever its decoder is then, and no Chunk waits for that: the same words, the same Decisions."""
+    weights = checkpoint(replace(config, words_a_chunk=2), seed)
+    served = Interaction(build(weights, 6), weights.tokenizer)
     whole = listen(served, HEARD)
     # One of which something is written after the next Chunk has come.
     numbers = {event.chunk: place for place, event in enumerate(whole) if isinstance(event, Decided)}
@@ -213,22 +217,29 @@ def test_a_cancelled_response_ends_before_the_next_chunk_and_says_so() -> None:
         if delta.response_id == opened.response_id
     )
     text = next(closed.text for closed in of(ResponseClosed, whole) if closed.response_id == first)
+    owed: list[int] = []  # Chunks that the decoder has not come to
 
-    def run(idle: Callable[[int], int]) -> list[Event]:
+    def run(idle: Callable[[int], int]) -> tuple[list[Event], list[Event]]:
         def before(stream: CallStream, index: int) -> None:
+            owed.append(len(stream.sides["caller"].ear.pending))
             if index == chunk + 1:
                 served.cancel(stream, first)
                 served.cancel(stream, "answer-caller-999")
 
-        return listen(served, HEARD, idle=idle, before=before)
+        events = listen(served, HEARD, idle=idle, before=before)
+        return [one for one in events if isinstance(one, Decided)], [e for e in events if not isinstance(e, Decided)]
 
-    events = run(lambda index: 1000)
-    assert run(lambda index: 0) == events
-    [closed] = [one for one in of(ResponseClosed, events) if one.response_id == first]
+    decided, said = run(lambda index: 1000)
+    owed.clear()
+    assert run(lambda index: 0) == (decided, said)
+    left = range(len(HEARD[chunk + 1 :]))
+    assert 2 < len(left) < (COUNT if config is SLOW else BEHIND)
+    assert owed[chunk + 1 :] == [0 if config is SLOW else n for n in left]  # no Chunk was kept for it
+    [closed] = [one for one in of(ResponseClosed, said) if one.response_id == first]
     assert closed.cancelled
     assert text.startswith(closed.text)
     assert len(closed.text) < len(text)
-    assert [one.chunk for one in of(Decided, events) if one.stopped] == [chunk + 1]
+    assert [one.chunk for one in of(Decided, decided) if one.stopped] == [chunk + 1]
 
 
 def test_a_call_that_ends_in_mid_answer_closes_it() -> None:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.memory import Memory
-from model_worker.interaction.serving import BEHIND, Ear, Serving
+from model_worker.interaction.serving import BEHIND, Ear, Said, Serving
 from model_worker.interaction.tier import NOTHING, PREFIXES, TOGETHER, Tier
 from model_worker.stream import NoRoom
 from tests.model_worker.interaction.audio import in_chunks, sound
@@ -180,15 +180,18 @@ def test_released_and_cancelled_in_mid_answer(config: InteractionConfig) -> None
     serving.hear([(ear, 0, pcm[0]), (other, 0, pcm[0])])
     serving.write()
     assert serving.busy
-    serving.cancel(other)
+    serving.stop(other)
     serving.release(ear)
-    assert not serving.busy
-    assert serving.write() == []
+    while serving.busy:  # what is due before the next Chunk
+        assert {words.ear for words in serving.write()} <= {other}
     assert serving.hear([(ear, 1, pcm[1])]) == ([None], [])
+    serving.config = replace(config, threshold=1.0)
     [judged], said = serving.hear([(other, 1, pcm[1])])
     assert judged
-    assert judged.respond
-    assert said == []  # nothing is cut: it was not speaking any more
+    assert not judged.respond
+    assert said == [Said(other, 0, (), ended=True, cut=True)]
+    assert serving.write() == []  # it is not speaking any more
+    assert serving.hear([(other, 2, pcm[2])])[1] == []
 
 
 @pytest.mark.parametrize("again", [False, True])
