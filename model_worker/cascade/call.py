@@ -17,9 +17,11 @@ from model_worker.cascade.hints import HintFinder, Proposed
 from model_worker.cascade.knowledge import Library
 from model_worker.cascade.responder import Dialogue, Reply, Writer
 from model_worker.cascade.side import Side
-from model_worker.stream import Emit, Past
+from model_worker.stream import Emit, Fate, Past, PastResponse
 
 log = logging.getLogger(__name__)
+
+HINT = "hint-"  # and the id of a card: the id of the response that shows it
 
 
 @dataclass(slots=True)
@@ -36,12 +38,15 @@ class CallStream:
     proposed: Proposed = field(default_factory=Proposed)
     responses: set[str] = field(default_factory=set)
     turn: list[Utterance] = field(default_factory=list)  # of the caller's turn that was not answered yet
-    going_on: frozenset[str] = frozenset()  # a language model would not find the rest of another's sentence
+    going_on: frozenset[str] = frozenset()  # hints: of an answer nobody would find the rest of another's sentence
+    _torn: list[PastResponse] = field(default_factory=list)  # those, until they are given to their end
     _stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.responses.update(response.id for response in self.past.responses)
-        self.proposed.ids.update(r.removeprefix("hint-") for r in self.responses if r.startswith("hint-"))
+        self.proposed.ids.update(r.removeprefix(HINT) for r in self.responses if r.startswith(HINT))
+        self._torn += [r for r in self.past.responses if r.fate is Fate.TORN and self._rest(r) is not None]
+        self.going_on = frozenset(torn.id for torn in self._torn)
         for participant in self.instruction.participants:
             self.side(participant.id)
         for utterance in self.past.utterances:
@@ -139,11 +144,22 @@ class CallStream:
         )
         return True
 
-    def say(self, response_id: str, text: str) -> None:
-        """The whole response at once."""
+    def say(self, response_id: str, text: str, before: str = "", seq: int = 0) -> None:
+        """The whole response at once, or piece number `seq`, the last, of one of which `before` was said already."""
         if text:
-            self.emit(ResponseDelta(call_id=self.call_id, response_id=response_id, seq=0, text=text))
-        self.emit(ResponseClosed(call_id=self.call_id, response_id=response_id, text=text))
+            self.emit(ResponseDelta(call_id=self.call_id, response_id=response_id, seq=seq, text=text))
+        self.emit(ResponseClosed(call_id=self.call_id, response_id=response_id, text=before + text))
+
+    def finish_torn(self) -> None:
+        """Give to their end the hints that an earlier worker has begun."""
+        while self._torn:
+            begun = self._torn.pop()
+            self.say(begun.id, self._rest(begun) or "", begun.text, begun.pieces)
+
+    def _rest(self, begun: PastResponse) -> str | None:
+        """What is missing of a hint: a card is given as it stands. None: it is no hint, or its card is another now."""
+        text = next((card.text for card in self.instruction.cards if f"{HINT}{card.id}" == begun.id), None)
+        return text[len(begun.text) :] if text is not None and text.startswith(begun.text) else None
 
     def write(self, response_id: str, reply: Reply, writer: Writer) -> None:
         """The response sentence by sentence, from the writer's thread."""

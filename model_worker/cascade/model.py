@@ -19,7 +19,7 @@ from calls.audio import SAMPLE_RATE, Chunk
 from calls.events import Decided
 from calls.model import Answer, Choice, Instruction, Mode, Utterance
 from model_worker.cascade import turns, words
-from model_worker.cascade.call import CallStream
+from model_worker.cascade.call import HINT, CallStream
 from model_worker.cascade.ear import Pcm
 from model_worker.cascade.finals import Final
 from model_worker.cascade.knowledge import Libraries
@@ -95,6 +95,7 @@ class Cascade:
     def close(self, stream: Stream) -> None:
         call = _call(stream)
         self._open.discard(call.call_id)
+        call.finish_torn()
         for side in call.sides.values():
             side.close()
         self._write([(call, side) for side in call.sides.values()], CLOSE_WAIT_S, all_of_it=True)
@@ -121,6 +122,7 @@ class Cascade:
     def step(self, batch: Sequence[tuple[Stream, Chunk]]) -> None:
         for call, side, chunk in self._perceive(batch):
             with _alone(call):
+                call.finish_torn()
                 choice, score = self._decide(call, side)
                 decided = Decided(
                     call_id=call.call_id,
@@ -211,7 +213,7 @@ class Cascade:
 
     def _hint(self, call: CallStream, side: Side) -> float:
         met = side.proposals.popleft()
-        card, response_id = met.found.card, f"hint-{met.found.card.id}"
+        card, response_id = met.found.card, f"{HINT}{met.found.card.id}"
         if call.open_response(
             response_id, side, Choice.ASSIST, met.found.score, met.heard, met.confidence, met.trigger_s,
             (card.source,), card.title,

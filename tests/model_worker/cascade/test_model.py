@@ -240,6 +240,8 @@ def test_a_takeover_goes_on_without_saying_anything_twice(cascade: Cascade) -> N
     assert {u.id for u in whole.utterances()} == set(ids), "the same utterances as if nothing had happened"
     hints = [event.response_id for event in (*first.opened(), *second.opened())]
     assert len(hints) == len(set(hints))
+    given = [event.response_id for event in second.events if isinstance(event, ResponseClosed) and event.text]
+    assert sorted(given) == sorted(hints)  # also those of which the first worker had announced no more than the name
 
 
 def test_a_question_whose_answer_died_with_the_worker_is_answered(cascade: Cascade) -> None:
