@@ -146,7 +146,7 @@ def _live(
         return start + number // calls * CHUNK_S + phases[number % calls]
 
     while heard < total:
-        most, now = min(total, heard + min(batch, calls)), time.perf_counter()
+        most, now = min(total, heard + min(batch, calls, serving.largest)), time.perf_counter()
         take = range(heard, next((number for number in range(heard, most) if complete(number) > now), most))
         counts = heard >= warm_up
         if counts and not tally.began:

@@ -114,11 +114,12 @@ def listen(
     lives = {ear: Heard() for ear, _, _ in calls}
     for step in range(max(first + len(chunks) for _, first, chunks in calls)):
         batch = [(ear, step - at, chunks[step - at]) for ear, at, chunks in calls if at <= step < at + len(chunks)]
-        judged, said = serving.hear(batch)
-        take(lives, said)
-        for one in judged:
-            assert one is not None
-            lives[one.ear].judge(one)
+        for start in range(0, len(batch), serving.largest):
+            judged, said = serving.hear(batch[start : start + serving.largest])
+            take(lives, said)
+            for one in judged:
+                assert one is not None
+                lives[one.ear].judge(one)
         for _ in range(idle(step)):
             if not serving.busy:
                 break

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed: scripts/setup test")
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -152,7 +153,9 @@ def test_nothing_is_compiled_once_it_serves(compiles: list[int]) -> None:
         assert sorted(compiles) == built
         lives = []
         for calls in (1, 4, 9):
-            ears = [serving.open(PREFIX[: 2 + n], said=[[5, 6]]) for n in range(calls)]
+            with ThreadPoolExecutor(1) as another:  # a worker opens its calls in threads that did not build the model
+                opening = [another.submit(serving.open, PREFIX[: 2 + n], said=[[5, 6]]) for n in range(calls)]
+            ears = [one.result() for one in opening]
             lives += listen(serving, [(ear, n, in_chunks(sound(n, 4))) for n, ear in enumerate(ears)])
             for ear in ears:
                 serving.release(ear)
