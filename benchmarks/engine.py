@@ -46,9 +46,9 @@ from benchmarks.engine_model import (
 )
 from benchmarks.engine_ramp import PHASES, Figures, ramp, warm_up
 from calls.audio import CHUNK_S
+from model_worker.interaction.build import paced
 from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import PRESETS, InteractionConfig
-from model_worker.interaction.load import paced
 from model_worker.interaction.memory import BLOCK
 
 EXAMPLES = """examples:

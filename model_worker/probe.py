@@ -7,7 +7,8 @@ import logging
 from calls.audio import CHUNK_BYTES, Chunk
 from calls.events import Decided, Event
 from calls.model import Instruction, Mode, Participant, Role
-from model_worker.stream import Model, NoRoom, Past
+from model_worker.errors import NoRoom
+from model_worker.stream import Model, Past
 
 log = logging.getLogger(__name__)
 

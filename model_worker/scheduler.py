@@ -11,9 +11,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from calls.audio import CHUNK_S, Chunk
-from model_worker.stream import Stream
+
+if TYPE_CHECKING:
+    from model_worker.stream import Stream
 
 CAPACITY = 400  # Chunks a participant: more than the bus keeps, so that a takeover can queue all of it
 BATCH = 32

@@ -13,7 +13,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from calls.audio import Chunk
-from calls.errors import OffhookError
 from calls.events import Decided, Event
 from calls.model import Answer, Choice, Instruction, Utterance
 
@@ -59,10 +58,6 @@ class Past:
     stopped: tuple[At, ...] = ()  # Chunks before which policy ended a response
     again: tuple[At, ...] = ()  # the first Chunk of each participant that is heard again
     fresh: tuple[At, ...] = ()  # the first Chunk of each at which a response is not too late to be given now
-
-
-class NoRoom(OffhookError):
-    """There is no slot or no memory for one more call. The calls that are here go on."""
 
 
 class Stream(Protocol):

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from calls.errors import SettingsError
-from model_worker.interaction.build import build
-from model_worker.interaction.checkpoint import Checkpoint, load
-from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.build import build, paced
+from model_worker.interaction.checkpoint import load
 from model_worker.interaction.formats.base import Find
 from model_worker.interaction.model import EARS_A_CALL, Interaction
 
@@ -20,11 +19,6 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).with_name("weights")
 """Models that come with this package, a directory each."""
-
-CPU_READS = 450_000_000
-"""Weights that a CPU reads at most to write what is due before an ear's next Chunk. Each token reads a whole decoder:
-450 million in float32 take two cores about half of the 0.4 s, and a call that speaks must leave time to hear others."""
-FEWEST = 2  # tokens a Chunk, 5 a second: a voice says about as many
 
 
 def located(directory: str) -> Path:
@@ -77,11 +71,3 @@ def load_interaction(directory: str, calls: int, threads: int, find: Find | None
     name = f"interaction:{path.resolve().name}"
     log.info("%s (%s, %s) is loaded after %.1f s", name, checkpoint.config.name, device, time.perf_counter() - began)
     return Interaction(serving, checkpoint.tokenizer, name)
-
-
-def paced(checkpoint: Checkpoint, on_gpu: bool) -> InteractionConfig:
-    """The checkpoint's config, on a CPU with no more words a Chunk than CPU_READS allows its decoder."""
-    config = checkpoint.config
-    weights = sum(tensor.numel() for tensor in checkpoint.decoder.values())
-    most = config.words_a_chunk if on_gpu else max(FEWEST, CPU_READS // weights)
-    return replace(config, words_a_chunk=min(config.words_a_chunk, most))

@@ -30,13 +30,14 @@ from torch import Tensor
 from calls.audio import CHUNK_S, CHUNK_SAMPLES, Chunk
 from calls.events import Decided, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
 from calls.model import Answer, Choice, Instruction, Mode, Participant, Role, Utterance
+from model_worker.errors import NoRoom
 from model_worker.interaction.earlier import Earlier, recall
 from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.instruction import prefix_of
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import Serving
 from model_worker.interaction.tier import PREFIXES
-from model_worker.stream import Emit, NoRoom, Past, Stream, silent
+from model_worker.stream import Emit, Past, Stream, silent
 
 log = logging.getLogger(__name__)
 

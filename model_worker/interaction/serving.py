@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from calls.audio import CHUNK_SAMPLES
+from model_worker.errors import NoRoom
 from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
 from model_worker.interaction.ears import Ear, Judged, Known, Said, Text, Track
 from model_worker.interaction.padded import Padded
@@ -32,7 +33,6 @@ from model_worker.interaction.perception import Perception
 from model_worker.interaction.tier import TOGETHER, Tier
 from model_worker.interaction.turns import Turns
 from model_worker.interaction.unheard import Unheard
-from model_worker.stream import NoRoom
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from calls.events import Decided, Event, Notice, Partial
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.echo import EchoModel, EchoStream
 from model_worker.engine import CATCH_UP_S, FAILED_STEPS, Engine, ModelDied
-from model_worker.stream import Emit, NoRoom, Past, Stream
+from model_worker.errors import NoRoom
+from model_worker.stream import Emit, Past, Stream
 
 INSTRUCTION = Instruction(Mode.TRANSCRIBE, "", (Participant("caller", Role.CALLER),))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,7 @@ from model_worker.interaction.formats.shapes import model_shapes
 from model_worker.interaction.perception import Perception
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[3]
 AUDIO = recording(VOICE)[:40]
 
 
@@ -132,6 +135,21 @@ def test_after_ten_minutes_all_encoded_again_is_64_times_the_work(size: str) -> 
     assert theirs >= 64 * work.ours()
     until_now = sum(work.theirs(age) for age in range(1, chunks + 1))
     assert until_now >= 64 * chunks * work.ours()
+
+
+def test_it_and_the_gpus_tests_want_torch_and_no_service() -> None:
+    """As scripts/bench_gpu promises: of what else offhook needs a GPU's machine may have nothing."""
+    script = (ROOT / "scripts/bench_gpu").read_text()
+    files = [path for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)]
+    here = [path.stem for path in files if '("device", DEVICES)' in path.read_text()]
+    assert len(here) > 3
+    assert all(name.removeprefix("test_") in script for name in here)
+    absent = ["msgspec", "sqlalchemy", "redis", "alembic", "litestar", "websockets", "onnxruntime", "sherpa_onnx"]
+    tests = [f"tests.model_worker.interaction.{name}" for name in here]
+    wanted = ["benchmarks.engine", "benchmarks.engine_summary", *tests]
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\nimport {', '.join(wanted)}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_compiled_after_the_model_was_built_is_no_figure() -> None:

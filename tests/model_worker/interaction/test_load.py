@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from calls.errors import SettingsError
 from model_worker.interaction import load as load_module
 from model_worker.interaction.checkpoint import Checkpoint
 from model_worker.interaction.config import TEST
-from model_worker.interaction.load import load_interaction, paced
+from model_worker.interaction.load import load_interaction
 from model_worker.interaction.make import make_tokenizer
 
 
@@ -34,12 +33,3 @@ def test_calls_that_do_not_fit_say_what_to_do(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(load_module, "build", full)
     with pytest.raises(SettingsError, match="for 8 ears: set OFFHOOK_WORKER_CALLS or OFFHOOK_WORKER_EARS lower, or"):
         load_interaction(str(tmp_path), calls=4, threads=torch.get_num_threads())
-
-
-@pytest.mark.parametrize(
-    ("millions", "on_gpu", "words"), [(3, False, 8), (135, False, 3), (3_000, False, 2), (135, True, 8)]
-)
-def test_a_cpu_writes_fewer_words_of_a_large_decoder(millions: int, on_gpu: bool, words: int) -> None:
-    large = torch.empty(millions * 1_000_000, device="meta")
-    checkpoint = Checkpoint("native", TEST, {}, {"embed_tokens.weight": large}, {}, make_tokenizer())
-    assert paced(checkpoint, on_gpu) == replace(TEST, words_a_chunk=words)

@@ -15,13 +15,14 @@ from calls.audio import CHUNK_S
 from calls.events import Decided, Event, Notice, Partial, ResponseClosed, ResponseDelta, ResponseOpened, Uttered
 from calls.model import Choice, Instruction, Mode, Participant, Role
 from model_worker.engine import Engine
+from model_worker.errors import NoRoom
 from model_worker.interaction.build import build
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.model import EARS_A_CALL, CallStream, Interaction
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import BEHIND
-from model_worker.stream import NoRoom, Past
+from model_worker.stream import Past
 from tests.model_worker.interaction.calls import SLOW, SLOW_TIERS, chunks, listen, model, told
 from tests.model_worker.interaction.served import checkpoint
 

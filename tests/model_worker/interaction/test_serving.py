@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from model_worker.errors import NoRoom
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.memory import Memory
 from model_worker.interaction.serving import BEHIND, Ear, Said, Serving
 from model_worker.interaction.tier import NOTHING, PREFIXES, TOGETHER, Tier
-from model_worker.stream import NoRoom
 from tests.model_worker.interaction.audio import in_chunks, sound
 from tests.model_worker.interaction.served import DEVICES, PREFIX, SMALL, TWO_TIERS, Heard, listen, serve, take
 
