@@ -6,8 +6,11 @@ WORKDIR /app
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .
-# EXTRAS=interaction adds torch and transformers for GPU workers.
+# EXTRAS=interaction adds torch and transformers for GPU workers. What torch compiles there wants a C compiler.
 ARG EXTRAS=
+RUN if [ -n "$EXTRAS" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . && \
     if [ -n "$EXTRAS" ]; then pip install --no-cache-dir -e ".[$EXTRAS]"; fi
 
