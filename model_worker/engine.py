@@ -97,8 +97,8 @@ class Engine:
 
     def step(self) -> int:
         """Admit, let the model hear and decide, post what it decided: once for every participant that has a Chunk.
-        Respond: a little more of what is being
-        written. Returns how much was done: 0 means that there is nothing to do now."""
+        Respond: a little more of what is being written. Returns how much was done: 0 means that there is nothing to do
+        now."""
         batch = self._admit()
         if batch:
             self._step_began = self._clock()
@@ -118,8 +118,7 @@ class Engine:
 
     def _perceive(self, batch: Sequence[Ticket]) -> float:
         """Let the model hear and decide the batch. Its Decisions collect in `_decided`; all else is already on its
-        way. Returns
-        how long that took, in milliseconds. Raises ModelDied."""
+        way. Returns how long that took, in milliseconds. Raises ModelDied."""
         began = time.perf_counter()
         heard = [(line, ticket) for ticket in batch if (line := self._line(ticket))]
         together = [(line, ticket) for line, ticket in heard if ticket.chunk.participant_id not in line.failed]

@@ -12,16 +12,21 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
 
 from model_worker.interaction.config import TEST, DecoderConfig, InteractionConfig, MemoryConfig
 from model_worker.interaction.decoder import Decoder
-from tests.model_worker.interaction.audio import in_chunks, sound
+from model_worker.interaction.make import PUBLISHED_TEST
+from tests.model_worker.interaction.audio import CHUNK, in_chunks, sound
 from tests.model_worker.interaction.served import DEVICES, PREFIX, checkpoint, listen, serve
 from tests.model_worker.interaction.slow import allowed, qwen2
+from tests.model_worker.interaction.test_mel import whole
 from tests.model_worker.interaction.test_remembering import features
 
 # Nothing is forgotten, and each response is over before the next Chunk: the published layout.
 WHOLE = replace(TEST, memory=MemoryConfig(prefix=10, text=200, chunks=20), longest=9, words_a_chunk=11, threshold=0.58)
+EARS = replace(WHOLE, tower=PUBLISHED_TEST.tower, threshold=0.5)  # transformers' own encoder hears, too
 TIED = replace(WHOLE, decoder=replace(WHOLE.decoder, qkv_bias=False, tied=True))
 
 
@@ -37,11 +42,31 @@ def transformers_model(config: DecoderConfig, weights: dict[str, Tensor]) -> Qwe
     return model
 
 
+def encoded(config: InteractionConfig, pcm: Tensor) -> Tensor:
+    """Of each Chunk, [n, 10, width], out of the whole at once."""
+    tower, chunks = config.tower, len(pcm) // CHUNK
+    sizes = Qwen2_5OmniAudioEncoderConfig(
+        num_mel_bins=tower.mels,
+        d_model=tower.width,
+        encoder_attention_heads=tower.heads,
+        encoder_layers=tower.layers,
+        encoder_ffn_dim=tower.feed_forward,
+        output_dim=config.decoder.width,
+    )
+    encoder = Qwen2_5OmniAudioEncoder(sizes).eval()
+    missing, unexpected = encoder.load_state_dict(checkpoint(config).tower, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"audio_bos_eos_token.weight", "positional_embedding.positional_embedding"}
+    frames = torch.from_numpy(whole(pcm, tower.mels)).float()
+    states: Tensor = encoder(frames, feature_lens=torch.full((chunks,), 40)).last_hidden_state
+    return states.view(chunks, 10, config.decoder.width)
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("config", [WHOLE, TIED], ids=["qwen", "llama"])
+@pytest.mark.parametrize("config", [WHOLE, TIED, EARS], ids=["qwen", "llama", "with its encoder"])
 @torch.no_grad()
 def test_the_tokens_of_transformers(config: InteractionConfig, device: str) -> None:
-    pcm, tokens = sound(1, 16), config.tokens
+    pcm, tokens = sound(1, 16).flip(0), config.tokens  # the loudest first: one level for the whole
     serving = serve(config, device=device)
     [heard] = listen(serving, [(serving.open(PREFIX), 0, in_chunks(pcm))])
     assert 3 <= len(heard.responded) <= 13
@@ -55,7 +80,7 @@ def test_the_tokens_of_transformers(config: InteractionConfig, device: str) -> N
         sequence.append(rows)
         return sum(map(len, sequence)) - 1
 
-    for index, feature in enumerate(features(config, pcm)):
+    for index, feature in enumerate(encoded(config, pcm) if config is EARS else features(config, pcm)):
         append(embed(torch.tensor([tokens.audio_begin])))
         append(feature)
         decided.append(append(embed(torch.tensor([tokens.assistant]))))
