@@ -85,8 +85,13 @@ class InteractionConfig:
     ear: DecoderConfig | None = None
     ear_memory: MemoryConfig | None = None
     threshold: float = 0.5  # a Chunk whose P(respond) among the two control tokens is above this is responded to
+    answering: float | None = None  # the same in mode "answer", where a false wake is a voice in the caller's ear
     words_a_chunk: int = 8  # text tokens written before the next Chunk is heard
     longest: int = 160  # text tokens a response
+
+    def threshold_in(self, mode: str) -> float:
+        """What P(respond) must be above on a call of this mode."""
+        return self.answering if mode == "answer" and self.answering is not None else self.threshold
 
     @property
     def features(self) -> int:

@@ -49,6 +49,7 @@ class Ear:
     slot: int
     judge: Track  # of the tier that decides
     voice: Track  # of the tier that speaks: the same one, unless the model has two
+    mode: str = "answer"  # of the call
     due: int | None = None  # the index that comes next; None: whichever comes is the first
     lost: int = 0  # Chunks whose audio never came
     text: Text | None = None

@@ -142,10 +142,10 @@ class Serving:
             pass
         voice = Track(chunks=len(said), texts=sum(map(len, said)))
         if self._ear is None:
-            return Ear(slot, voice, voice)
+            return Ear(slot, voice, voice, mode)
         with self._lock:
             self._ear.open(slot, [EAR_TOKENS.index(mode)])
-        return Ear(slot, Track(), voice, unheard=deque(maxlen=self.config.memory.chunks))
+        return Ear(slot, Track(), voice, mode, unheard=deque(maxlen=self.config.memory.chunks))
 
     def _in_turns(self, work: Iterator[None]) -> Generator[None]:
         """Each slice of some work in a turn of its own, so that whoever waits comes in between."""
@@ -244,7 +244,7 @@ class Serving:
         judged = {}
         for (ear, index, _), score in zip(part, scores, strict=True):
             again = index <= ear.known.until
-            respond = index in ear.known.responses if again else score > self.config.threshold
+            respond = index in ear.known.responses if again else score > self.config.threshold_in(ear.mode)
             ear.judge.heard(tier.markers.control(respond))
             judged[ear] = Judged(ear, index, respond, score)
         return judged

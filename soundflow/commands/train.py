@@ -31,7 +31,7 @@ from soundflow.train.processes import Processes, processes
 from soundflow.train.run import BESIDE, curve, run, save
 from soundflow.train.stages import PLANS, Plan, tuning
 from soundflow.train.start import plan_for, trained
-from soundflow.train.tune import decisions, tune
+from soundflow.train.tune import decisions, patient, tune
 
 BEGUN = "begun.json"  # what a run began with
 _FEW = 20  # events to respond to and to be silent at, each, that a threshold can be chosen by
@@ -166,17 +166,19 @@ def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], be
     """The threshold, the model, the curves."""
     measured = {folder.path: read_encoded(folder.dev) for folder in folders if folder.dev}
     everything = [one for data in measured.values() for one in data]
-    threshold = before.config.threshold
+    threshold, answering = before.config.threshold, before.config.answering
     if everything and (not given.start or _enough(everything)):
         threshold, events = tune(tuned, everything)
         print(f"threshold {threshold:.2f}: balanced accuracy on dev {events.balanced:.3f}")
+        if answering := patient(tuned, everything, threshold):
+            print(f"threshold {answering:.2f} on calls that are answered, for few false wakes in music and noise")
     elif given.start:
         print(f"threshold {threshold:.2f} as before: there is too little in the dev shards to choose another by")
     if given.start:
         for path, data in measured.items():
             then, now = _measure(before, data, before.config.threshold), _measure(tuned, data, threshold)
             print(f"{path}: {_told(then)} before, {_told(now)} now")
-    save(tuned, given.out / "model", threshold)
+    save(tuned, given.out / "model", threshold, answering)
     try:
         curve_picture(curve(given.out, plan), given.out / "curves.png", plan.name)
     except ImportError:

@@ -95,12 +95,18 @@ def maker(
     return make
 
 
-def save(weights: Weights, directory: Path, threshold: float, dtype: torch.dtype = torch.float16) -> None:
+def save(
+    weights: Weights,
+    directory: Path,
+    threshold: float,
+    answering: float | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
     """A checkpoint for OFFHOOK_MODEL=interaction:DIR: only what was trained; the rest is in the catalogue.
 
     A language model out of the catalogue is written whole once it was trained: then nothing of it is the base's.
     """
-    config = replace(weights.config, threshold=threshold)
+    config = replace(weights.config, threshold=threshold, answering=answering)
     base = {"tower": WHISPER} if is_whisper(config) else {}
     kept = {name: tensor for name, tensor in weights.tensors.items() if not (base and name.startswith(FROZEN))}
     tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))

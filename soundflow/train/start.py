@@ -14,7 +14,7 @@ from soundflow.base import Weights
 from soundflow.errors import SoundflowError
 from soundflow.train.stages import PLANS, Plan
 
-_FREE = ("name", "threshold", "words_a_chunk", "longest")
+_FREE = ("name", "threshold", "answering", "words_a_chunk", "longest")
 """What two configs may differ in and still be of one shape: no tensor depends on it."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from calls.audio import CHUNK_S
 from calls.model import Instruction, Mode
 from model_worker.interaction.config import EAR_TOKENS
 from model_worker.interaction.decoder import Decoder
@@ -94,6 +95,20 @@ def tune(weights: Weights, data: Sequence[Encoded], mode: Mode = Mode.ASSIST) ->
             best = threshold, events
     assert best is not None
     return best
+
+
+def patient(weights: Weights, data: Sequence[Encoded], threshold: float) -> float | None:
+    """The threshold for calls that are answered: the lowest one from `threshold` up at which streams that carry nothing
+    wake it at most once an hour; the highest there is, if none is enough. None without such streams."""
+    nothing = [one for one in data if one.item.task == WAKE and not any(turn.respond for turn in one.item.turns)]
+    if not nothing:
+        return None
+    hours = sum(one.item.chunks for one in nothing) * CHUNK_S / 3600
+    higher = [one for one in THRESHOLDS if one > threshold]
+    for one in (threshold, *higher):
+        if sum(sum(decided) for _, decided in decisions(weights, nothing, Mode.ANSWER, one)) <= hours:
+            return one
+    return (threshold, *higher)[-1]
 
 
 def _part(weights: Weights, part: str) -> dict[str, torch.Tensor]:

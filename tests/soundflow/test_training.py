@@ -33,7 +33,7 @@ from soundflow.train.picture import curve_picture
 from soundflow.train.prepare import starting
 from soundflow.train.run import curve, maker, memory_of, run, save
 from soundflow.train.stages import OF_EAR, PLANS, Plan, Stage
-from soundflow.train.tune import tune
+from soundflow.train.tune import THRESHOLDS, WAKE, decisions, patient, tune
 
 TWO_TIERS = replace(
     TEST,
@@ -99,12 +99,35 @@ def test_the_trigger_is_learnt_and_holds_on_streams_not_trained_on(
     assert (points[-1].accuracy or 0) > 0.9
     threshold, events = tune(trained, encode(weights, range(100, 108)))
     assert events.balanced > 0.8  # always silent, always responding: 0.5
-    save(trained, tmp_path / "model", threshold)
+    answering = patient(trained, nothing(range(200, 208), weights), threshold)
+    assert answering
+    save(trained, tmp_path / "model", threshold, answering)
     served = load(tmp_path / "model")
-    assert served.config.threshold == threshold
+    assert (served.config.threshold_in("assist"), served.config.threshold_in("answer")) == (threshold, answering)
     torch.testing.assert_close(served.ear["norm.weight"], trained.tensors["ear.norm.weight"], atol=1e-2, rtol=1e-2)
     curve_picture(curve(tmp_path, plan), tmp_path / "curves.png", "test")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def nothing(seeds: range, weights: Weights) -> list[Encoded]:
+    """The same streams, had their tones deserved no response."""
+    made = []
+    for one in encode(weights, seeds):
+        turns = tuple(replace(turn, respond=False, reply="", early=False) for turn in one.item.turns)
+        made.append(replace(one, item=replace(one.item, task=WAKE, turns=turns)))
+    return made
+
+
+def test_calls_that_are_answered_have_a_threshold_of_their_own(weights: Weights, data: list[Encoded]) -> None:
+    def wakes(threshold: float) -> int:
+        return sum(sum(decided) for _, decided in decisions(weights, silent, Mode.ANSWER, threshold))
+
+    silent = nothing(range(8), weights)  # by weights that know nothing: half of all Chunks or none
+    assert patient(weights, data, 0.2) is None
+    chosen = patient(weights, silent, 0.2)
+    assert chosen
+    assert wakes(chosen) == 0 or chosen == THRESHOLDS[-1]
+    assert all(wakes(lower) for lower in THRESHOLDS if lower < chosen)
 
 
 def trainer(weights: Weights, data: list[Encoded], directory: Path, stage: Stage = STAGE) -> Trainer:

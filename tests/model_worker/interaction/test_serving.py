@@ -107,6 +107,17 @@ def test_lost_audio_takes_no_place_and_no_time() -> None:
     )
 
 
+@BOTH
+def test_a_call_that_is_answered_is_woken_less_lightly(config: InteractionConfig) -> None:
+    pcm = in_chunks(sound(3, 6))
+    serving = serve(replace(config, threshold=0.0, answering=1.0))
+    said = listen(serving, [(serving.open(PREFIX, mode), 0, pcm) for mode in ("answer", "assist", "transcribe")])
+    assert [len(one.responded) for one in said] == [0, 6, 6]
+    everywhere = serve(replace(config, threshold=0.0))
+    [answered] = listen(everywhere, [(everywhere.open(PREFIX, "answer"), 0, pcm)])
+    assert len(answered.responded) == 6
+
+
 @pytest.mark.parametrize("bad", [torch.full((6400,), torch.nan), torch.full((6400,), 1e9), torch.zeros(6400)])
 def test_broken_sound_harms_nobody(bad: Tensor) -> None:
     pcm = in_chunks(sound(4, 12))
