@@ -17,6 +17,7 @@ COMMANDS = {
     "build": "make streams with labels from clips, voices and tones",
     "wake": "make streams of whole recordings, for the tier that decides",
     "feedback": "make streams of recorded calls whose hints were accepted or dismissed",
+    "suite": "make a manifest of built streams, for offhook eval",
     "train": "train a model on built streams: test, small, compact or 3b",
     "tasks": "list the 28 sub-tasks, with a playable sample each",
     "picture": "show what preprocessing does to a clip, or a built stream",

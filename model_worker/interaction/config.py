@@ -144,6 +144,28 @@ TEST = InteractionConfig(
     memory=MemoryConfig(prefix=64, text=48, chunks=16),
 )
 
+TEST_TIERS = replace(
+    TEST,
+    tower=replace(
+        TEST.tower, width=256, layers=1, feed_forward=256, context=1, taps=(1,), join="stack", ear=96, level=0.0
+    ),
+    ear=DecoderConfig(
+        vocabulary=len(EAR_TOKENS),
+        width=96,
+        layers=2,
+        heads=4,
+        kv_heads=4,
+        head_width=16,
+        feed_forward=192,
+        rope_theta=10_000.0,
+        qkv_bias=False,
+        tied=True,
+        control_head=True,
+    ),
+    ear_memory=MemoryConfig(prefix=1, text=1, chunks=16),
+)
+"""TEST in two tiers over a wider random tower, of which an ear learns in minutes when to respond."""
+
 COMPACT = InteractionConfig(
     name="compact",
     tokens=Tokens.after(49_152),

@@ -31,7 +31,7 @@ from soundflow.train.processes import Processes, processes
 from soundflow.train.run import BESIDE, curve, run, save
 from soundflow.train.stages import PLANS, Plan, tuning
 from soundflow.train.start import plan_for, trained
-from soundflow.train.tune import decisions, patient, tune
+from soundflow.train.tune import decisions, patient, triggers, tune
 
 BEGUN = "begun.json"  # what a run began with
 _FEW = 20  # events to respond to and to be silent at, each, that a threshold can be chosen by
@@ -169,7 +169,10 @@ def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], be
     threshold, answering = before.config.threshold, before.config.answering
     if everything and (not given.start or _enough(everything)):
         threshold, events = tune(tuned, everything)
-        print(f"threshold {threshold:.2f}: balanced accuracy on dev {events.balanced:.3f}")
+        chunks = triggers(tuned, everything, Mode.ASSIST, threshold)
+        told = f", trigger accuracy {chunks:.3f}" if chunks is not None else ""
+        print(f"threshold {threshold:.2f}: on dev, balanced accuracy of events {events.balanced:.3f}{told}")
+        print("(0.500 of both: always silent, or always responding)")
         if answering := patient(tuned, everything, threshold):
             print(f"threshold {answering:.2f} on calls that are answered, for few false wakes in music and noise")
     elif given.start:

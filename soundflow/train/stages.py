@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from model_worker.interaction.config import COMPACT, OMNI_3B, SMALL, TEST, InteractionConfig
+from model_worker.interaction.config import COMPACT, OMNI_3B, SMALL, TEST_TIERS, InteractionConfig
 from soundflow.train.examples import Crop
 from soundflow.train.network import DECODER, EAR, Weighting
 
@@ -76,13 +76,14 @@ _COMPACT = Stage("", DECODER, (), 0, Crop(chunks=40), warm_up=100, batch=8, accu
 _WRITER = Stage(
     "writer", DECODER, WHOLE, steps=1_300, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.1, drop=0.3, batch=16
 )
+_TEST_EAR = replace(_EAR, steps=1_000, crop=Crop(chunks=16), rate=2e-3, warm_up=20, batch=16, drop=0.3)
 _TEST = Stage("", DECODER, (), 0, Crop(chunks=12), warm_up=10, batch=8)
 _3B = Stage("", DECODER, (), 0, Crop(chunks=150), warm_up=200, batch=4, accumulate=4)
 
 PLANS = {
     plan.name: plan
     for plan in (
-        Plan(TEST, _four(_TEST, (20, 40, 160, 20), rate=3e-3, slow=3e-3)),
+        Plan(TEST_TIERS, (_TEST_EAR, *_four(_TEST, (20, 40, 160, 20), rate=3e-3, slow=3e-3))),
         Plan(SMALL, (_EAR, _WRITER)),
         Plan(COMPACT, (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), rate=1e-3, slow=2e-4))),
         Plan(OMNI_3B, _four(_3B, (2_000, 5_000, 40_000, 10_000), rate=2e-4, slow=2e-4)),

@@ -16,9 +16,9 @@ from model_worker.interaction.tier import NOTHING, Tier
 from model_worker.interaction.tower import Tower
 from soundflow.base import Weights
 from soundflow.features import Encoded
-from soundflow.items import Item
+from soundflow.items import EITHER, RESPOND, Item
 from soundflow.train.examples import WAKE
-from soundflow.train.measure import Events, judge
+from soundflow.train.measure import Events, judge, trigger_accuracy
 from soundflow.wake import in_mode
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -71,6 +71,17 @@ class Decider:
         instruction = Instruction(mode=item.mode, text=item.instruction, participants=())
         config = self._config
         return prefix_of(instruction, self._weights.tokenizer, config.tokens, config.memory.prefix)
+
+
+def triggers(weights: Weights, data: Sequence[Encoded], mode: Mode, threshold: float) -> float | None:
+    """Trigger accuracy, balanced over the Chunks that are scored: what training shows of its batches, of whole items
+    decided as serving does. One half: always silent, or always responding. None where nothing deserves a response."""
+    said, right = [], []
+    for item, decided in decisions(weights, data, mode, threshold):
+        labels = item.labels()
+        said += [own for own, label in zip(decided, labels, strict=True) if label != EITHER]
+        right += [label == RESPOND for label in labels if label != EITHER]
+    return trigger_accuracy(torch.tensor(said, dtype=torch.float32), torch.tensor(right).long())
 
 
 def decisions(weights: Weights, data: Sequence[Encoded], mode: Mode, threshold: float) -> list[tuple[Item, list[bool]]]:

@@ -14,12 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calls.model import Mode
 from calls.settings import Settings
+from model_worker.evaluation import manifest
 from soundflow import config
 from soundflow.build import BEGUN, Recipe, build, task_of
 from soundflow.card import count, shared_sources, write_card
 from soundflow.clips import Clip, Clips
+from soundflow.commands import suite
 from soundflow.errors import SoundflowError
+from soundflow.items import Item, Turn
 from soundflow.shards import read
 from soundflow.sources import SOURCES, database, fetch
 from soundflow.speech import Cast, SpeechError
@@ -256,3 +260,45 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     done = subprocess.run([sys.executable, "-m", "soundflow", "nonsense"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "usage: offhook soundflow" in done.stdout
+
+
+def test_built_streams_can_be_played_to_a_model(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a manifest that `offhook eval` takes, with the same things expected at the same times."""
+    path = tmp_path / "made" / "dev.jsonl"
+    assert suite.main([str(built), str(path), "--split", "dev"], Settings()) == 0
+    assert f"{path}: " in capsys.readouterr().out
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    expected = {one.audio: one for one in manifest.read(path)}
+    items = {f"dev/{item.id}.wav": item for item in read(built, "dev") if item.turns}
+    assert set(expected) == set(items)
+    for told in lines:
+        one, item = expected[told["audio"]], items[told["audio"]]
+        assert one.path.stat().st_size == 44 + 2 * len(item.audio)
+        assert (one.mode, one.instruction) == (item.mode, item.instruction)
+        starts = {turn.begin_s: turn for turn in item.turns if turn.respond}
+        assert {event.at_s for event in one.events if event.respond} <= set(starts)
+        for event in one.events:
+            assert (
+                event.respond_after_s is None or event.at_s <= event.respond_after_s <= starts[event.at_s].end_s - 0.39
+            )
+    assert {event.respond for one in expected.values() for event in one.events} == {True, False}
+    for folder, name, wrong in ((tmp_path, "a.jsonl", "no test shards"), (built, "a.json", "must end in .jsonl")):
+        with pytest.raises(SoundflowError, match=wrong):
+            suite.main([str(folder), str(tmp_path / name)], Settings())
+
+
+def test_events_of_a_manifest_follow_each_other() -> None:
+    one = Turn("x", 1.0, 3.0, True, "Hello.", "speech", "Good morning.")
+    turns = (one, replace(one, begin_s=2.5, end_s=4.0), replace(one, begin_s=2.5, end_s=5.0))
+    item = Item("a", "x", Mode.TRANSCRIBE, "", np.zeros(20 * 6400, np.int16), turns, "test", 1)
+    told = suite.line(item, "a.wav")
+    assert told
+    assert "instruction" not in told
+    assert [(event["at_s"], event["end_s"], event["text"]) for event in told["events"]] == [
+        (1.0, 2.5, "Hello."),
+        (2.5, 5.0, "Hello."),
+    ]
+    assert told["events"][0]["respond_after_s"] == 2.1
+    assert suite.line(replace(item, turns=()), "a.wav") is None

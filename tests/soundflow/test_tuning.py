@@ -47,7 +47,7 @@ def test_tuning_is_the_last_stage_of_each_tier_at_a_low_rate() -> None:
     stages = {name: tuning(plan).stages for name, plan in PLANS.items()}
     assert [stage.name for stage in stages["compact"]] == ["tuned-ear", "tuned-instructions"]
     assert [stage.name for stage in stages["small"]] == ["tuned-ear"]  # its writer knows no words for a hint
-    assert [stage.name for stage in stages["test"]] == ["tuned-instructions"]
+    assert [stage.name for stage in stages["test"]] == ["tuned-ear", "tuned-instructions"]
     for name, plan in PLANS.items():
         for tuned in stages[name]:
             whole = next(stage for stage in plan.stages if tuned.name == f"tuned-{stage.name}")
@@ -57,7 +57,7 @@ def test_tuning_is_the_last_stage_of_each_tier_at_a_low_rate() -> None:
 
 
 def test_a_model_of_another_shape_is_refused_with_what_differs() -> None:
-    mine = replace(TEST, threshold=0.8, name="mine")
+    mine = replace(PLANS["test"].model, threshold=0.8, name="mine")
     assert plan_for(mine, "", "mine").model == mine
     assert plan_for(mine, "test", "mine").model.threshold == 0.8
     with pytest.raises(SoundflowError, match=r"mine is no small model .*decoder\.width 96, not 256"):
@@ -103,7 +103,7 @@ def test_so_large_a_share_comes_from_beside() -> None:
     new, old = (
         [Encoded(made_item(1, chunks), torch.zeros(chunks, 20, 64, dtype=torch.float16))] for chunks in (10, 12)
     )
-    stage = replace(PLANS["test"].stages[2], crop=Crop(chunks=20))
+    stage = replace(PLANS["test"].stages[3], crop=Crop(chunks=20))
     rng = np.random.default_rng(1)
     make = maker(PLANS["test"], stage, weights, new, old, 0.7)
     drawn = [len(make(rng).states) for _ in range(300)]
