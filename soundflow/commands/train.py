@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from soundflow.features import Encoded, Encoder
 from soundflow.train.dry import dry_run
 from soundflow.train.loop import Point
 from soundflow.train.measure import Events, judge
+from soundflow.train.network import EAR
 from soundflow.train.picture import curve_picture
 from soundflow.train.prepare import encode, read_encoded, starting, with_statistics
 from soundflow.train.processes import Processes, processes
@@ -110,6 +111,8 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
         plan = PLANS[given.config or "test"]
         weights = starting(plan.model, catalogue, given.seed)
     plan = _shortened(replace(plan, seed=given.seed), given.steps)
+    if not given.threads and plan.name == PLANS["test"].name:
+        torch.set_num_threads(1)  # matrices this small: threads would only wait for each other
     if together.first:
         _begin(given)
         _encode(weights, folders, together)
@@ -127,7 +130,7 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
         share=given.share,
         processes=together,
         every=given.every,
-        show=_show,
+        show=_shower(plan),
     )
     if together.first:
         _finish(given, plan, folders, weights, tuned)
@@ -206,7 +209,7 @@ def _told(events: Events) -> str:
 def _dry(given: argparse.Namespace, together: Processes) -> None:
     plan = replace(PLANS[given.config or "test"], seed=given.seed)
     items = list(islice(shards.read(given.folder, "train"), 2))
-    dry_run(plan, items, given.out, together, _show)
+    dry_run(plan, items, given.out, together, _shower(plan))
     if together.first:
         print(f"{plan.name}: all {len(plan.stages)} stages took a step, in small shapes")
 
@@ -216,6 +219,12 @@ def _fast(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def _show(point: Point) -> None:
-    accuracy = "-" if point.accuracy is None else f"{point.accuracy:.3f}"
-    print(f"{point.stage} {point.step}: loss {point.loss:.3f}, trigger accuracy {accuracy}", flush=True)
+def _shower(plan: Plan) -> Callable[[Point], None]:
+    """Prints a line a point. Of a model in two tiers the one that speaks decides nothing, so it has no accuracy."""
+    speaks = {stage.name for stage in plan.stages if plan.model.ear and stage.tier != EAR}
+
+    def show(point: Point) -> None:
+        accuracy = "" if point.stage in speaks or point.accuracy is None else f", trigger accuracy {point.accuracy:.3f}"
+        print(f"{point.stage} {point.step}: loss {point.loss:.3f}{accuracy}", flush=True)
+
+    return show
