@@ -211,6 +211,7 @@ COMPACT = InteractionConfig(
         control_head=True,
     ),
     ear_memory=MemoryConfig(prefix=1, text=1, chunks=24),
+    answering=0.9,
 )
 
 SMALL = replace(

@@ -176,7 +176,8 @@ def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], be
         told = f", trigger accuracy {chunks:.3f}" if chunks is not None else ""
         print(f"threshold {threshold:.2f}: on dev, balanced accuracy of events {events.balanced:.3f}{told}")
         print("(0.500 of both: always silent, or always responding)")
-        if answering := patient(tuned, everything, threshold):
+        if chosen := patient(tuned, everything, threshold):
+            answering = chosen
             print(f"threshold {answering:.2f} on calls that are answered, for few false wakes in music and noise")
     elif given.start:
         print(f"threshold {threshold:.2f} as before: there is too little in the dev shards to choose another by")
