@@ -222,7 +222,7 @@ def line(rng: np.random.Generator, length: int) -> Pcm:
 
 
 def _click(rng: np.random.Generator) -> Pcm:
-    """A burst of noise or a ringing that dies away within milliseconds; one in six is a thump that takes longer."""
+    """A burst of noise that dies away within milliseconds; one in six is a low thump that takes longer."""
     time = np.arange(1_600) / SAMPLE_RATE
     thump = rng.random() < 1 / 6
     fades = rng.uniform(0.01, 0.03) if thump else 10 ** rng.uniform(-4, -2.3)

@@ -153,7 +153,7 @@ class CallStream:
     def finish_torn(self) -> None:
         """Give to their end the hints that an earlier worker has begun."""
         while self._torn:
-            begun = self._torn.pop()
+            begun = self._torn.pop(0)
             self.say(begun.id, self._rest(begun) or "", begun.text, begun.pieces)
 
     def _rest(self, begun: PastResponse) -> str | None:
@@ -182,6 +182,9 @@ class CallStream:
     def cancel(self, response_id: str) -> None:
         if (stop := self._stops.get(response_id)) is not None:
             stop.set()
+        for begun in [torn for torn in self._torn if torn.id == response_id]:
+            self._torn.remove(begun)
+            self.emit(ResponseClosed(call_id=self.call_id, response_id=begun.id, text=begun.text, cancelled=True))
 
     def cancel_all(self) -> None:
         for stop in list(self._stops.values()):

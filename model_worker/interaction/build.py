@@ -76,9 +76,9 @@ def _compile(network: Decoder, memory: Memory, sizes: Sequence[int]) -> None:
     """Where that cannot be (torch wants a C compiler for it) the same is computed as it stands, but slower."""
     try:
         network.warm(memory, sizes)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, OSError, SubprocessError) as error:
+        if any(isinstance(one, torch.OutOfMemoryError) for one in (error, error.__cause__, error.__context__)):
+            raise
         log.warning("reading what calls remember is not compiled, and so slower: %s", error)
         memory.compiled = False
 

@@ -85,13 +85,13 @@ class InteractionConfig:
     ear: DecoderConfig | None = None
     ear_memory: MemoryConfig | None = None
     threshold: float = 0.5  # a Chunk whose P(respond) among the two control tokens is above this is responded to
-    answering: float | None = None  # the same in mode "answer", where a false wake is a voice in the caller's ear
+    answering: float | None = None  # more than that in mode "answer": a false wake there is a voice in the caller's ear
     words_a_chunk: int = 8  # text tokens written before the next Chunk is heard
     longest: int = 160  # text tokens a response
 
     def threshold_in(self, mode: str) -> float:
         """What P(respond) must be above on a call of this mode."""
-        return self.answering if mode == "answer" and self.answering is not None else self.threshold
+        return max(self.threshold, self.answering or 0.0) if mode == "answer" else self.threshold
 
     @property
     def features(self) -> int:
@@ -211,7 +211,6 @@ COMPACT = InteractionConfig(
         control_head=True,
     ),
     ear_memory=MemoryConfig(prefix=1, text=1, chunks=24),
-    answering=0.9,
 )
 
 SMALL = replace(

@@ -189,9 +189,9 @@ class Serving:
 
         None instead of a decision: the Chunk was refused and nothing is changed by it. It came a second time or too
         late, is no Chunk, or its ear was released. A gap before it is lost audio: see `_accept`. Also returns what was
-        still to be written before these Chunks, and which responses end there. If a pass fails, none of the Chunks is
-        decided and all may come once more; if they do not, they are lost. What was written before it failed is
-        returned by whatever is asked for words next.
+        still to be written before these Chunks, and which responses end there. If perceiving or deciding fails, none
+        of the Chunks is decided and all may come once more; if they do not, they are lost. What was written before it
+        failed is returned by whatever is asked for words next.
         """
         with self._lock:
             if len({ear for ear, _, _ in batch}) < len(batch):

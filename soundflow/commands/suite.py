@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +34,37 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         raise SoundflowError(f"{given.manifest}: the manifest's name must end in .jsonl")
     audio = given.manifest.with_suffix("")
     audio.mkdir(parents=True, exist_ok=True)
-    lines = []
+    lines, left = [], 0
     with bar(f"{given.split} streams") as tell:
         for number, shard in enumerate(found, start=1):
             for item in shard:
                 if told := line(item, f"{audio.name}/{item.id}.wav"):
                     write_wav(audio / f"{item.id}.wav", item.audio)
                     lines.append(json.dumps(told, ensure_ascii=False))
+                else:
+                    left += 1
             tell(number, len(found), "")
     if not lines:
         raise SoundflowError(f"no stream of {given.folder} has anything in it that could be right or wrong")
     given.manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if left:
+        print(f"{left} streams are left out: nothing in them to judge, or Turns that overlap")
     print(f"{given.manifest}: {len(lines)} streams. offhook eval --manifest {given.manifest} --model interaction:DIR")
     return 0
 
 
 def line(item: Item, audio: str) -> dict[str, Any] | None:
-    """One line of the manifest; None for a stream in which nothing is scored."""
+    """One line of the manifest. None for a stream without Turns, and where a manifest could not say what is right:
+    nobody knows at some Chunks, or Turns overlap."""
     turns = sorted(item.turns, key=lambda turn: (turn.begin_s, turn.end_s))
     events: list[dict[str, Any]] = []
-    for turn, after in zip(turns, [*turns[1:], None], strict=False):
-        end = turn.end_s if after is None else min(turn.end_s, after.begin_s)
-        if end <= turn.begin_s:  # the next one begins together with it, and what is said then belongs to that
-            continue
-        event: dict[str, Any] = {"at_s": turn.begin_s, "end_s": end, "expect": "respond" if turn.respond else "silent"}
+    if item.unscored or any(after.begin_s < turn.end_s for turn, after in pairwise(turns)):
+        return None
+    for turn in turns:
+        expect = "respond" if turn.respond else "silent"
+        event: dict[str, Any] = {"at_s": turn.begin_s, "end_s": turn.end_s, "expect": expect}
         if turn.respond and not turn.early:
-            event["respond_after_s"] = max(turn.begin_s, round(end - CHUNK_S, 3))
+            event["respond_after_s"] = max(turn.begin_s, round(turn.end_s - CHUNK_S, 3))
         if sound(turn.label):
             event["label"] = turn.label
         if item.mode is Mode.TRANSCRIBE and turn.respond:

@@ -71,7 +71,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--share", type=_share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
-    options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all")
+    options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
     options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
     return options
@@ -177,8 +177,8 @@ def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], be
         print(f"threshold {threshold:.2f}: on dev, balanced accuracy of events {events.balanced:.3f}{told}")
         print("(0.500 of both: always silent, or always responding)")
         if chosen := patient(tuned, everything, threshold):
-            answering = chosen
-            print(f"threshold {answering:.2f} on calls that are answered, for few false wakes in music and noise")
+            answering = chosen.threshold
+            print(f"threshold {answering:.2f} on calls that are answered: {chosen}")
     elif given.start:
         print(f"threshold {threshold:.2f} as before: there is too little in the dev shards to choose another by")
     if given.start:

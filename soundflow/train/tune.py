@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -108,18 +109,38 @@ def tune(weights: Weights, data: Sequence[Encoded], mode: Mode = Mode.ASSIST) ->
     return best
 
 
-def patient(weights: Weights, data: Sequence[Encoded], threshold: float) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """A threshold for calls that are answered, and what it costs."""
+
+    threshold: float
+    wakes: int  # Chunks that are responded to of streams that carry nothing
+    hours: float  # of these
+    hits: int  # events that deserve a response and get one in mode ANSWER
+    deserving: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.wakes} false wakes in {self.hours * 60:.0f} minutes of streams that carry nothing, "
+            f"{self.hits} of {self.deserving} events responded to"
+        )
+
+
+def patient(weights: Weights, data: Sequence[Encoded], threshold: float) -> Patience | None:
     """The threshold for calls that are answered: the lowest one from `threshold` up at which streams that carry nothing
     wake it at most once an hour; the highest there is, if none is enough. None without such streams."""
-    nothing = [one for one in data if one.item.task == WAKE and not any(turn.respond for turn in one.item.turns)]
+    wake = [one for one in data if one.item.task == WAKE]
+    nothing = [one for one in wake if not any(turn.respond for turn in one.item.turns)]
     if not nothing:
         return None
     hours = sum(one.item.chunks for one in nothing) * CHUNK_S / 3600
-    higher = [one for one in THRESHOLDS if one > threshold]
-    for one in (threshold, *higher):
-        if sum(sum(decided) for _, decided in decisions(weights, nothing, Mode.ANSWER, one)) <= hours:
-            return one
-    return (threshold, *higher)[-1]
+    for chosen in (threshold, *(one for one in THRESHOLDS if one > threshold)):
+        wakes = sum(sum(decided) for _, decided in decisions(weights, nothing, Mode.ANSWER, chosen))
+        if wakes <= hours:
+            break
+    kinds = sorted({turn.kind for one in wake for turn in one.item.turns})
+    events = judge(decisions(weights, wake, Mode.ANSWER, chosen), kinds)
+    return Patience(chosen, wakes, hours, events.hits, events.deserving)
 
 
 def _part(weights: Weights, part: str) -> dict[str, torch.Tensor]:

@@ -271,7 +271,7 @@ def test_built_streams_can_be_played_to_a_model(
     assert f"{path}: " in capsys.readouterr().out
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     expected = {one.audio: one for one in manifest.read(path)}
-    items = {f"dev/{item.id}.wav": item for item in read(built, "dev") if item.turns}
+    items = {f"dev/{item.id}.wav": item for item in read(built, "dev") if suite.line(item, "")}
     assert set(expected) == set(items)
     for told in lines:
         one, item = expected[told["audio"]], items[told["audio"]]
@@ -289,16 +289,18 @@ def test_built_streams_can_be_played_to_a_model(
             suite.main([str(folder), str(tmp_path / name)], Settings())
 
 
-def test_events_of_a_manifest_follow_each_other() -> None:
-    one = Turn("x", 1.0, 3.0, True, "Hello.", "speech", "Good morning.")
-    turns = (one, replace(one, begin_s=2.5, end_s=4.0), replace(one, begin_s=2.5, end_s=5.0))
+def test_a_stream_that_a_manifest_cannot_judge_is_left_out() -> None:
+    one = Turn("x", 1.0, 2.5, True, "Hello.", "speech", "Good morning.")
+    turns = (replace(one, begin_s=2.5, end_s=4.0), one)
     item = Item("a", "x", Mode.TRANSCRIBE, "", np.zeros(20 * 6400, np.int16), turns, "test", 1)
     told = suite.line(item, "a.wav")
     assert told
     assert "instruction" not in told
     assert [(event["at_s"], event["end_s"], event["text"]) for event in told["events"]] == [
         (1.0, 2.5, "Hello."),
-        (2.5, 5.0, "Hello."),
+        (2.5, 4.0, "Hello."),
     ]
     assert told["events"][0]["respond_after_s"] == 2.1
     assert suite.line(replace(item, turns=()), "a.wav") is None
+    assert suite.line(replace(item, turns=(one, replace(one, begin_s=2.4, end_s=4.0))), "a.wav") is None
+    assert suite.line(replace(item, unscored=((3, 5),)), "a.wav") is None

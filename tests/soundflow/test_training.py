@@ -99,11 +99,10 @@ def test_the_trigger_is_learnt_and_holds_on_streams_not_trained_on(
     assert (points[-1].accuracy or 0) > 0.9
     threshold, events = tune(trained, encode(weights, range(100, 108)))
     assert events.balanced > 0.8  # always silent, always responding: 0.5
-    answering = patient(trained, nothing(range(200, 208), weights), threshold)
-    assert answering
-    save(trained, tmp_path / "model", threshold, answering)
+    check_patience(trained, weights, data)
+    save(trained, tmp_path / "model", threshold, 0.98)
     served = load(tmp_path / "model")
-    assert (served.config.threshold_in("assist"), served.config.threshold_in("answer")) == (threshold, answering)
+    assert (served.config.threshold_in("assist"), served.config.threshold_in("answer")) == (threshold, 0.98)
     torch.testing.assert_close(served.ear["norm.weight"], trained.tensors["ear.norm.weight"], atol=1e-2, rtol=1e-2)
     curve_picture(curve(tmp_path, plan), tmp_path / "curves.png", "test")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -118,16 +117,25 @@ def nothing(seeds: range, weights: Weights) -> list[Encoded]:
     return made
 
 
-def test_calls_that_are_answered_have_a_threshold_of_their_own(weights: Weights, data: list[Encoded]) -> None:
-    def wakes(threshold: float) -> int:
-        return sum(sum(decided) for _, decided in decisions(weights, silent, Mode.ANSWER, threshold))
+def check_patience(trained: Weights, weights: Weights, data: list[Encoded]) -> None:
+    """Calls that are answered have a threshold of their own."""
 
-    silent = nothing(range(8), weights)  # by weights that know nothing: half of all Chunks or none
-    assert patient(weights, data, 0.2) is None
-    chosen = patient(weights, silent, 0.2)
+    def wakes(threshold: float) -> int:
+        return sum(sum(decided) for _, decided in decisions(trained, silent, Mode.ANSWER, threshold))
+
+    silent = nothing(range(200, 208), weights)
+    assert wakes(0.2) > 0
+    assert patient(trained, data, 0.2) is None  # none of these are streams of a line
+    eager = [replace(one, item=replace(one.item, task=WAKE)) for one in data[:2]]  # these deserve responses
+    assert patient(trained, eager, 0.2) is None
+    chosen = patient(trained, [*silent, *eager], 0.2)
     assert chosen
-    assert wakes(chosen) == 0 or chosen == THRESHOLDS[-1]
-    assert all(wakes(lower) for lower in THRESHOLDS if lower < chosen)
+    assert chosen.threshold > 0.2
+    assert chosen.wakes == wakes(chosen.threshold)
+    assert chosen.wakes == 0 or chosen.threshold == THRESHOLDS[-1]
+    assert all(wakes(lower) for lower in THRESHOLDS if lower < chosen.threshold)
+    assert chosen.hits <= chosen.deserving
+    assert f"of {chosen.deserving} events" in str(chosen)
 
 
 def trainer(weights: Weights, data: list[Encoded], directory: Path, stage: Stage = STAGE) -> Trainer:

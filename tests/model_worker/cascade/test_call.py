@@ -48,3 +48,13 @@ def test_all_else_that_was_begun_is_let_be(begun: PastResponse) -> None:
     assert call.going_on == frozenset()
     call.finish_torn()
     assert events == []
+
+
+def test_a_torn_hint_that_is_cancelled_meanwhile_is_not_given() -> None:
+    events: list[Event] = []
+    begun = replace(TORN, text="We open", pieces=1)
+    call = CallStream("c", TOLD, events.append, Past(responses=(begun,)), None)
+    call.cancel("hint-prices")
+    call.cancel("hint-hours")
+    call.finish_torn()
+    assert events == [ResponseClosed(call_id="c", response_id="hint-hours", text="We open", cancelled=True)]
