@@ -24,6 +24,10 @@ COMMANDS = {
 }
 
 
+OF_TRAINING = ("torch", "transformers", "tokenizers", "safetensors")
+"""Packages that offhook itself does without."""
+
+
 def main() -> int:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name not in COMMANDS:
@@ -35,6 +39,11 @@ def main() -> int:
         status = import_module(f"soundflow.commands.{name}").main(arguments, Settings())
     except OffhookError as error:
         print(f"offhook soundflow: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in OF_TRAINING:
+            raise
+        print(f"offhook soundflow {name} wants {error.name}: pip install 'offhook[interaction]'", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

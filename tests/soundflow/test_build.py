@@ -304,3 +304,13 @@ def test_a_stream_that_a_manifest_cannot_judge_is_left_out() -> None:
     assert suite.line(replace(item, turns=()), "a.wav") is None
     assert suite.line(replace(item, turns=(one, replace(one, begin_s=2.4, end_s=4.0))), "a.wav") is None
     assert suite.line(replace(item, unscored=((3, 5),)), "a.wav") is None
+
+
+def test_training_without_torch_says_what_to_install() -> None:
+    code = (
+        "import runpy, sys\nsys.modules['torch'] = None\nsys.argv = ['soundflow', 'train', 'data', 'out']\n"
+        "runpy.run_module('soundflow', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "offhook soundflow train wants torch: pip install 'offhook[interaction]'\n"
