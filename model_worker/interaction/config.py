@@ -125,6 +125,21 @@ class InteractionConfig:
         )
 
 
+_EAR = DecoderConfig(
+    vocabulary=len(EAR_TOKENS),
+    width=256,
+    layers=3,
+    heads=4,
+    kv_heads=4,
+    head_width=64,
+    feed_forward=768,
+    rope_theta=10_000.0,
+    qkv_bias=False,
+    tied=True,
+    norm_eps=1e-5,
+    control_head=True,
+)
+
 TEST = InteractionConfig(
     name="test",
     tokens=Tokens.after(512),
@@ -149,19 +164,7 @@ TEST_TIERS = replace(
     tower=replace(
         TEST.tower, width=256, layers=1, feed_forward=256, context=1, taps=(1,), join="stack", ear=96, level=0.0
     ),
-    ear=DecoderConfig(
-        vocabulary=len(EAR_TOKENS),
-        width=96,
-        layers=2,
-        heads=4,
-        kv_heads=4,
-        head_width=16,
-        feed_forward=192,
-        rope_theta=10_000.0,
-        qkv_bias=False,
-        tied=True,
-        control_head=True,
-    ),
+    ear=replace(_EAR, width=96, layers=2, head_width=16, feed_forward=192, norm_eps=1e-6),
     ear_memory=MemoryConfig(prefix=1, text=1, chunks=16),
 )
 """TEST in two tiers over a wider random tower, of which an ear learns in minutes when to respond."""
@@ -196,20 +199,7 @@ COMPACT = InteractionConfig(
         norm_eps=1e-5,
     ),
     memory=MemoryConfig(prefix=512, text=256, chunks=40),
-    ear=DecoderConfig(
-        vocabulary=len(EAR_TOKENS),
-        width=256,
-        layers=3,
-        heads=4,
-        kv_heads=4,
-        head_width=64,
-        feed_forward=768,
-        rope_theta=10_000.0,
-        qkv_bias=False,
-        tied=True,
-        norm_eps=1e-5,
-        control_head=True,
-    ),
+    ear=_EAR,
     ear_memory=MemoryConfig(prefix=1, text=1, chunks=24),
 )
 
