@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_worker.cascade.finals import FinalRecogniser
-from model_worker.catalogue import Catalogue
+from model_worker.catalogue import Catalogue, ModelMissing
 from model_worker.spoken import spoken
 from model_worker.voice import ClauseVoice, KokoroVoice, PiperVoice, resample, trim
 from soundflow.errors import SoundflowError
@@ -36,6 +36,7 @@ _VOICES_LOADED = 3
 _TAIL_S = 0.02
 _TIMEOUT_S = 20.0
 _MOST_WRONG = 0.35  # share of words that a recogniser may hear otherwise
+_RECOGNISER = "whisper-base"
 _WORD = re.compile(r"[a-z']+")
 
 
@@ -105,6 +106,23 @@ class Speech:
         self.__dict__.update(state)
         self._open()
 
+    def ready(self, voices: Sequence[str]) -> None:
+        """Know now, and not an hour into a build, that voices are not there. Raises ModelMissing, for all of them."""
+        catalogue = Catalogue(self.models, dict(os.environ))
+        wanted = {model for voice in voices if (model := _model(voice))}
+        if self.check and any(map(_english, voices)):
+            wanted.add(_RECOGNISER)
+        absent = []
+        for model in sorted(wanted):
+            try:
+                catalogue.path(model)
+            except ModelMissing:
+                absent.append(model)
+        if absent:
+            raise ModelMissing(
+                f"voices want models that are not on this machine: offhook models pull {' '.join(absent)}"
+            )
+
     def say(self, text: str, voices: Sequence[str]) -> Said:
         """Have the first of the voices speak that is understood. Raises SpeechError; with `check`, if none is."""
         for voice in voices:
@@ -144,15 +162,15 @@ class Speech:
         engine, _, name = voice.partition(":")
         catalogue = Catalogue(self.models, dict(os.environ))
         if engine == "piper":
-            return PiperVoice(catalogue.path(f"piper-{name}"))
+            return PiperVoice(catalogue.path(_model(voice)))
         if engine == "kokoro":
             blend = {part.split("*")[0]: float(part.split("*")[1]) if "*" in part else 1.0 for part in name.split("+")}
-            return KokoroVoice(catalogue.path("kokoro"), blend, threads=1)
+            return KokoroVoice(catalogue.path(_model(voice)), blend, threads=1)
         raise SpeechError(f"no voice {voice!r}: kokoro:NAME, kokoro:NAME*0.5+NAME*0.5, piper:NAME or espeak:VARIANT")
 
     def _understood(self, pcm: Pcm, text: str) -> bool:
         if self._recogniser is None:
-            self._recogniser = FinalRecogniser(Catalogue(self.models, dict(os.environ)).path("whisper-base"))
+            self._recogniser = FinalRecogniser(Catalogue(self.models, dict(os.environ)).path(_RECOGNISER))
         return wrong_share(text, self._recogniser.transcribe(pcm).text) <= _MOST_WRONG
 
 
@@ -186,6 +204,12 @@ def wrong_share(text: str, heard: str) -> float:
         for place, other in enumerate(got, 1):
             diagonal, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, diagonal + (word != other))
     return row[-1] / max(1, len(wanted))
+
+
+def _model(voice: str) -> str:
+    """The catalogue's name of what a voice needs; "" if it needs nothing."""
+    engine, _, name = voice.partition(":")
+    return {"piper": f"piper-{name}", "kokoro": "kokoro"}.get(engine, "")
 
 
 def _english(voice: str) -> bool:

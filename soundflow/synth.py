@@ -94,6 +94,37 @@ def glass_breaking(rng: np.random.Generator, seconds: float) -> Pcm:
     return _made(wave)
 
 
+def fire_crackling(rng: np.random.Generator, seconds: float) -> Pcm:
+    """Burning wood: a roar that flickers, and snaps of any size, alone and in flurries."""
+    length = int(seconds * SAMPLE_RATE)
+    wave = coloured(rng, length, float(rng.uniform(0.4, 2.2))) * _wandering(rng, length, 8.0, 0.4)
+    wave *= 10 ** rng.uniform(-1.7, 0.0)
+    flurries = _wandering(rng, length, 2.0, 0.8)
+    for place in np.flatnonzero(rng.random(length) < flurries * 10 ** rng.uniform(0.6, 1.8) / SAMPLE_RATE):
+        t = _t(min(int(rng.uniform(0.004, 0.03) * SAMPLE_RATE), length - int(place)))
+        ring = (
+            np.sin(2 * np.pi * rng.uniform(400.0, 6_000.0) * t) if rng.random() < 0.3 else rng.standard_normal(len(t))
+        )
+        wave[place : place + len(t)] += 0.1 * rng.pareto(1.8) * ring * np.exp(-t / 10 ** rng.uniform(-3.4, -2.3))
+    return _made(np.tanh(wave))
+
+
+def chainsaw(rng: np.random.Generator, seconds: float) -> Pcm:
+    """A two-stroke engine at 40 to 240 explosions a second, up and down with the throttle; its body rings, it rasps."""
+    length = int(seconds * SAMPLE_RATE)
+    throttle = np.clip(_wandering(rng, length, float(rng.uniform(0.3, 2.0)), 0.5) - 0.3, 0.0, 1.0)
+    speed = rng.uniform(40.0, 90.0) + throttle * rng.uniform(50.0, 150.0)
+    phase = np.cumsum(speed * (1 + 0.05 * rng.standard_normal(length))) / SAMPLE_RATE
+    uneven = 0.8 + 0.4 * rng.random(int(phase[-1]) + 1)[phase.astype(int)]
+    strokes = np.exp(-rng.uniform(4.0, 25.0) * (phase % 1.0)) * uneven
+    hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
+    body = sum(np.exp(-(((hz - rng.uniform(200, 4_000)) / rng.uniform(100, 900)) ** 2)) for _ in range(4))
+    wave = np.fft.irfft(np.fft.rfft(strokes - strokes.mean()) * (0.1 + body), length)
+    rasp = coloured(rng, length, float(rng.uniform(0.0, 1.5)), 200.0) * (0.2 + throttle) * (0.3 + strokes)
+    wave = wave / (wave.std() + 1e-9) + rasp * 10 ** rng.uniform(0.0, 1.3)
+    return _made(np.tanh(wave * rng.uniform(0.3, 1.5)) * (0.15 + throttle))
+
+
 def rain(rng: np.random.Generator, seconds: float) -> Pcm:
     """A hiss, and drops on it."""
     length = int(seconds * SAMPLE_RATE)
@@ -183,6 +214,8 @@ SYNTHESISED: dict[str, Make] = {
     "machine_beep": machine_beep,
     "phone_ringing": phone_ringing,
     "glass_breaking": glass_breaking,
+    "fire_crackling": fire_crackling,
+    "chainsaw": chainsaw,
     "rain": rain,
     "wind": wind,
     "sea_waves": sea_waves,
@@ -194,6 +227,13 @@ SYNTHESISED: dict[str, Make] = {
     "music": music,
 }
 """Class of the sound policy -> what makes it."""
+
+
+def _wandering(rng: np.random.Generator, length: int, hz: float, depth: float) -> npt.NDArray[np.float64]:
+    """About 1, drawn anew `hz` times a second and never below 0; `depth` is its deviation."""
+    points = max(2, int(length / SAMPLE_RATE * hz) + 2)
+    drawn = np.maximum(rng.normal(1.0, depth, points), 0.0)
+    return np.interp(np.linspace(0, points - 1, length), np.arange(points), drawn)
 
 
 def _t(length: int) -> npt.NDArray[np.float64]:

@@ -48,8 +48,10 @@ _MIXES = (
     ((0.12, 0.06, 0.82, 0.00), (0.3, 1.5), 0.10),
 )
 """Of which kinds the events of a stream are, the pauses between them, and how many streams are of that mix: mostly
-sounds, mostly digits, one digit after the other, people who talk. The rest carries one thing all along: hold music
-above all, which is what a model that answers hears most and must never answer."""
+sounds, mostly digits, one digit after the other, people who talk."""
+CARRIED = 0.28
+"""Of all streams: how many carry one thing all along, hold music above all, which is what a model that answers hears
+most and must never answer."""
 _ANSWERED = 0.3
 """Of the streams that carry one thing: how many end with somebody speaking, as waiting on hold does."""
 
@@ -80,18 +82,28 @@ def active(pcm: Pcm) -> tuple[float, float]:
     return float(loud[0] * _FRAME / SAMPLE_RATE), float((loud[-1] + 1) * _FRAME / SAMPLE_RATE)
 
 
-def stream(number: str, pools: Mapping[str, Sequence[Heard]], seed: int, split: Split, seconds: float = 28.0) -> Item:
+def stream(
+    number: str,
+    pools: Mapping[str, Sequence[Heard]],
+    seed: int,
+    split: Split,
+    seconds: float = 28.0,
+    carried: float = CARRIED,
+) -> Item:
     """One stream, the same for the same seed. `pools`: kind -> recordings; the classes of a kind are equally likely.
 
-    A fifth of those with events has nothing in it that deserves a response.
+    `carried`: how likely it is that it carries one thing all along. A fifth of those with events has nothing in it that
+    deserves a response.
     """
     rng = np.random.default_rng(seed)
     length = int(seconds * SAMPLE_RATE) // CHUNK_SAMPLES * CHUNK_SAMPLES
     audio = room(rng, length)
     drawn = rng.random()
-    upto = np.cumsum([of for _, _, of in _MIXES])
-    if drawn < upto[-1]:
-        shares, pause_s, _ = _MIXES[int(np.searchsorted(upto, drawn, side="right"))]
+    if drawn < 1.0 - carried:
+        of = np.array([of for _, _, of in _MIXES])
+        shares, pause_s, _ = _MIXES[
+            int(np.searchsorted(np.cumsum(of) / of.sum() * (1.0 - carried), drawn, side="right"))
+        ]
         turns = _events(rng, audio, pools, shares, pause_s, seconds)
         audio = _behind(rng, audio, pools)
     else:

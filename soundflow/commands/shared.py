@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from calls.settings import Settings
 from soundflow.clips import Rules
 from soundflow.config import Config
+from soundflow.items import SPLITS
 from soundflow.material import Material
 from soundflow.sources import HOME, database
 from soundflow.speech import Speech
@@ -25,11 +26,13 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
 
 
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
-    """Raises SoundflowError when recordings that the configuration wants are missing."""
+    """Raises SoundflowError when recordings that the configuration wants are missing, ModelMissing for its voices."""
     home = home.expanduser()
+    speech = Speech(home / "speech", settings.models, check=config.check)
+    speech.ready([voice for split in SPLITS for voice in config.cast.voices(split)])
     with bar("recordings read") as tell:
         clips = database(config.material, home, rules, tell)
-    return Material(clips, Speech(home / "speech", settings.models, check=config.check), config.cast)
+    return Material(clips, speech, config.cast)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from soundflow import shards
 from soundflow.base import Weights
 from soundflow.commands.shared import bar, parser
 from soundflow.errors import SoundflowError
-from soundflow.features import Encoded, Encoder
+from soundflow.features import Encoded, Encoder, fast
 from soundflow.train.dry import dry_run
 from soundflow.train.loop import Point
 from soundflow.train.measure import Events, judge
@@ -160,7 +160,7 @@ def _begin(given: argparse.Namespace) -> None:
 
 def _encode(weights: Weights, folders: Sequence[Folder], together: Processes) -> None:
     tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
-    encoder = Encoder(weights.config, tower, _fast(together.device), together.device)
+    encoder = Encoder(weights.config, tower, fast(together.device), together.device)
     with bar("encoding") as tell:
         encode(encoder, [path for folder in folders for path in (*folder.train, *folder.dev)], tell)
 
@@ -213,11 +213,6 @@ def _dry(given: argparse.Namespace, together: Processes) -> None:
     dry_run(plan, items, given.out, together, _shower(plan))
     if together.first:
         print(f"{plan.name}: all {len(plan.stages)} stages took a step, in small shapes")
-
-
-def _fast(device: torch.device) -> torch.dtype:
-    """bfloat16 halves the tower's time where the machine computes in it."""
-    return torch.bfloat16 if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def _shower(plan: Plan) -> Callable[[Point], None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +16,12 @@ from calls.settings import Settings
 from soundflow import config, synth, tones
 from soundflow.clips import DIGITS, Clips, Rules
 from soundflow.commands.shared import bar, material, parser
-from soundflow.items import Split
+from soundflow.items import Item, Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
 from soundflow.shards import shard_path, sweep, write
 from soundflow.speech import SpeechError
-from soundflow.wake import DIGIT, MUSIC, QUIET, SOUND, SPEECH, Heard, Pcm, line, stream
+from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, Heard, Pcm, line, stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,11 +43,17 @@ SENTENCES = (
     "Why was I charged twice?",
     "One moment, I have to look for it.",
 )
-_SYNTHETIC = 10  # examples of each synthesised sound and tone
+_SYNTHETIC = 10  # examples of each synthesised tone
+_MADE = 24  # of each synthesised sound
 _MUSIC = 400  # pieces of music; 28 s of one are 2 MB
 _SPOKEN = 10  # sentences a voice
 _LONGEST_S = 8  # of a recording of speech
-_ALARMS = {"smoke_alarm": synth.smoke_alarm, "siren": synth.siren}
+_SOUNDS_MADE = (
+    *("smoke_alarm", "siren", "fire_crackling", "chainsaw"),
+    *("crackle", "rain", "wind", "sea_waves", "clock_tick", "engine", "helicopter", "hum"),
+)
+"""Classes that are synthesised as well: alarms, of which there are few recordings, fires and chainsaws, which are hard
+to tell through a telephone, and what they are mistaken for."""
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
@@ -59,11 +66,19 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options.add_argument(
         "--whole", action="store_true", help="nothing aside for dev: the last run, when all is chosen; test stays aside"
     )
+    options.add_argument(
+        "--carried", type=_share, default=CARRIED, metavar="SHARE",
+        help="of the streams that carry one thing all along: music, a bad line (%(default)s)",
+    )  # fmt: skip
+    options.add_argument(
+        "--hard", default="", metavar="MODEL", help="only streams that this model, a directory or `compact`, gets wrong"
+    )
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args(arguments)
     rules = Rules(dev_folds=() if given.dev_fold is None else (given.dev_fold,))
     if given.whole:
         rules = Rules(dev_share=0.0, dev_speakers=())
+    choose = _chooser(given.hard, settings) if given.hard else None
     chosen = material(config.load(given.config), given.home, settings, rules)
     given.folder.mkdir(parents=True, exist_ok=True)
     sweep(given.folder)
@@ -78,14 +93,54 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
             continue
         with bar(f"{split}: recordings and voices") as tell:
             pools = pools_of(chosen, split, given.seed, tell)
+        few = 0
         with bar(f"{split} streams") as tell:
-            for number in missing:
-                numbers = range(number * PER_SHARD, min((number + 1) * PER_SHARD, count))
-                seeds = [(given.seed * 2 + (split == "dev")) * 1_000_000 + n for n in numbers]
-                items = [stream(f"wake-{split}-{seed}", pools, seed, split) for seed in seeds]
-                write(given.folder, split, number, items)
-                tell(missing.index(number) + 1, len(missing), "")
+            for done, number in enumerate(missing, 1):
+                items = _streams(given, pools, split, number, min(PER_SHARD, count - number * PER_SHARD), choose)
+                few += len(items) < min(PER_SHARD, count - number * PER_SHARD)
+                if items:
+                    write(given.folder, split, number, items)
+                tell(done, len(missing), "")
+        if few:
+            print(f"{given.hard} gets too little wrong: {few} of {len(missing)} {split} shards are not full")
     return 0
+
+
+def _streams(
+    given: argparse.Namespace,
+    pools: Mapping[str, Sequence[Heard]],
+    split: Split,
+    number: int,
+    count: int,
+    choose: Callable[[Sequence[Item]], list[Item]] | None,
+) -> list[Item]:
+    """Of one shard: `count` streams, or as many as `choose` finds hard."""
+    base = (given.seed * 2 + (split == "dev")) * 1_000_000
+
+    def make(seed: int) -> Item:
+        return stream(f"wake-{split}-{seed}", pools, seed, split, carried=given.carried)
+
+    if choose is None:
+        return [make(base + number * PER_SHARD + n) for n in range(count)]
+    from soundflow.hard import TRIED, draw
+
+    return list(draw(make, base + number * PER_SHARD * TRIED, count, choose))
+
+
+def _chooser(model: str, settings: Settings) -> Callable[[Sequence[Item]], list[Item]]:
+    """Which streams the model gets wrong. Imports torch."""
+    from model_worker.catalogue import Catalogue
+    from soundflow.hard import Judge
+    from soundflow.train.start import trained
+
+    return Judge(trained(model, Catalogue(settings.models).path)).hard
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return share
 
 
 def pools_of(
@@ -100,9 +155,9 @@ def pools_of(
     step = _Steps(len(known) + len(numbers) + len(talk) + len(voices) * (len(DIGITS) + _SPOKEN) + _MUSIC, progress)
     sounds = [Heard(SOUND, c.label, "", clips.audio(c), c.source) for c in step(known)]
     sounds += [
-        Heard(SOUND, label, "", _faded(rng, make(rng, float(rng.uniform(3, 5)))), "synth")
-        for label, make in _ALARMS.items()
-        for _ in range(_SYNTHETIC)
+        Heard(SOUND, label, "", _faded(rng, synth.SYNTHESISED[label](rng, float(rng.uniform(3, 5)))), "synth")
+        for label in _SOUNDS_MADE
+        for _ in range(_MADE)
     ]
     digits = [Heard(DIGIT, c.text, c.text, clips.audio(c), c.source) for c in step(numbers)]
     longest = _LONGEST_S * SAMPLE_RATE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from calls.settings import Settings
-from model_worker.catalogue import Catalogue, CatalogueError
+from model_worker.catalogue import Catalogue, CatalogueError, ModelMissing
 from soundflow.speech import Speech, SpeechError, espeak
 
 HELLO = "Hello, I am calling about my washing machine."
@@ -32,6 +32,14 @@ def test_espeak_says_the_same_again() -> None:
     assert len(espeak("¿Cuándo abre la tienda mañana?", "es+m1")) > 16_000
     with pytest.raises(SpeechError, match="zz"):
         espeak(HELLO, "zz")
+
+
+def test_voices_whose_models_are_missing_are_told_all_at_once(tmp_path: Path) -> None:
+    speech = Speech(tmp_path, tmp_path / "nowhere", check=True)
+    speech.ready(["espeak:es+m1"])
+    with pytest.raises(ModelMissing, match=r"pull kokoro piper-joe whisper-base$"):
+        speech.ready(["kokoro:af_heart*0.5+am_michael*0.5", "piper:joe", "espeak:en-us+f1"])
+    Speech(tmp_path, tmp_path / "nowhere").ready(["espeak:en-us+f1"])
 
 
 def test_what_was_said_is_kept_and_travels(tmp_path: Path) -> None:
