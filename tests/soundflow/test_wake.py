@@ -266,3 +266,30 @@ def test_progress_is_told_for_all_that_is_read_and_said(tiny: tuple[Path, Path],
     labelled = replace(clips.clips[0], group="speech", label="speech", source="fr")
     spoken = Material(type(clips)([labelled], ()), speech, cast)
     assert "fr" in {one.source for one in command.pools_of(spoken, "train", 1)[SPEECH]}
+
+
+def test_only_what_a_model_gets_wrong(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="the interaction extra (torch, transformers) is not installed")
+    from model_worker.catalogue import Catalogue
+    from model_worker.interaction.config import TEST_TIERS
+    from soundflow.train.prepare import starting
+    from soundflow.train.run import save
+
+    path, home = tiny
+    weights = starting(TEST_TIERS, Catalogue(tmp_path), 1)
+    save(weights, tmp_path / "always", threshold=0.0)
+    save(weights, tmp_path / "never", threshold=2.0)
+    common = ["--config", str(path), "--home", str(home), "--dev", "0", "--items", "3", "--carried", "1"]
+    assert command.main([str(tmp_path / "a"), "--hard", str(tmp_path / "always"), *common], Settings()) == 0
+    capsys.readouterr()
+    streams = list(read(tmp_path / "a", "train", check=True))
+    assert len(streams) == 3
+    assert all(item.turns[0].begin_s == 0.0 for item in streams)  # each carries one thing from its beginning
+    alone = [*common, "--seed", "2"]
+    assert command.main([str(tmp_path / "n"), "--hard", str(tmp_path / "never"), *alone], Settings()) == 0
+    for item in read(tmp_path / "n", "train", check=True):  # it misses whoever speaks in the end, and nothing else
+        assert any(turn.respond for turn in item.turns)
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path / "x"), *common, "--carried", "1.5"], Settings())
