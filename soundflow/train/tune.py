@@ -22,7 +22,7 @@ from soundflow.train.examples import WAKE
 from soundflow.train.measure import Events, judge, trigger_accuracy
 from soundflow.wake import in_mode
 
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 TOGETHER = 32
 
 
