@@ -19,6 +19,7 @@ COMMANDS = {
     "feedback": "make streams of recorded calls whose hints were accepted or dismissed",
     "suite": "make a manifest of built streams, for offhook eval",
     "train": "train a model on built streams: test, small, compact or 3b",
+    "mean": "one model out of several that were tuned from the same one",
     "tasks": "list the 28 sub-tasks, with a playable sample each",
     "picture": "show what preprocessing does to a clip, or a built stream",
 }

@@ -52,6 +52,8 @@ sounds, mostly digits, one digit after the other, people who talk."""
 CARRIED = 0.28
 """Of all streams: how many carry one thing all along, hold music above all, which is what a model that answers hears
 most and must never answer."""
+TELEPHONE = 0.5
+"""Of all streams: how many go through G.711."""
 _ANSWERED = 0.3
 """Of the streams that carry one thing: how many end with somebody speaking, as waiting on hold does."""
 
@@ -89,11 +91,12 @@ def stream(
     split: Split,
     seconds: float = 28.0,
     carried: float = CARRIED,
+    telephone_share: float = TELEPHONE,
 ) -> Item:
     """One stream, the same for the same seed. `pools`: kind -> recordings; the classes of a kind are equally likely.
 
-    `carried`: how likely it is that it carries one thing all along. A fifth of those with events has nothing in it that
-    deserves a response.
+    `carried`: how likely it is that it carries one thing all along; `telephone_share`: that it goes through G.711. A
+    fifth of those with events has nothing in it that deserves a response.
     """
     rng = np.random.default_rng(seed)
     length = int(seconds * SAMPLE_RATE) // CHUNK_SAMPLES * CHUNK_SAMPLES
@@ -108,7 +111,7 @@ def stream(
         audio = _behind(rng, audio, pools)
     else:
         turns = _throughout(rng, audio, pools)
-    channel = "g711" if rng.random() < 0.5 else "wideband"
+    channel = "g711" if rng.random() < telephone_share else "wideband"
     pcm16 = telephone(rng, audio) if channel == "g711" else _int16(audio)
     return Item(
         id=number,

@@ -71,6 +71,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--share", type=_share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
+    options.add_argument("--rate", type=float, help="at its highest, instead of the configuration's")
     options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
     options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
@@ -110,7 +111,7 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
     else:
         plan = PLANS[given.config or "test"]
         weights = starting(plan.model, catalogue, given.seed)
-    plan = _shortened(replace(plan, seed=given.seed), given.steps)
+    plan = _at_rate(_shortened(replace(plan, seed=given.seed), given.steps), given.rate)
     if not given.threads and plan.name == PLANS["test"].name:
         torch.set_num_threads(1)  # matrices this small: threads would only wait for each other
     if together.first:
@@ -142,6 +143,10 @@ def _shortened(plan: Plan, steps: int | None) -> Plan:
         return plan
     stages = (replace(s, steps=steps, warm_up=min(s.warm_up, steps // 4 + 1)) for s in plan.stages)
     return replace(plan, stages=tuple(stages))
+
+
+def _at_rate(plan: Plan, rate: float | None) -> Plan:
+    return plan if rate is None else replace(plan, stages=tuple(replace(s, rate=rate) for s in plan.stages))
 
 
 def _begin(given: argparse.Namespace) -> None:

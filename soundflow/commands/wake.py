@@ -21,7 +21,7 @@ from soundflow.material import Material
 from soundflow.policy import SOUNDS
 from soundflow.shards import shard_path, sweep, write
 from soundflow.speech import SpeechError
-from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, Heard, Pcm, line, stream
+from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, TELEPHONE, Heard, Pcm, line, stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -71,6 +71,10 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         help="of the streams that carry one thing all along: music, a bad line (%(default)s)",
     )  # fmt: skip
     options.add_argument(
+        "--telephone", type=_share, default=TELEPHONE, metavar="SHARE",
+        help="of the streams that go through G.711 (%(default)s)",
+    )  # fmt: skip
+    options.add_argument(
         "--hard", default="", metavar="MODEL", help="only streams that this model, a directory or `compact`, gets wrong"
     )
     options.add_argument("--seed", type=int, default=1)
@@ -118,7 +122,8 @@ def _streams(
     base = (given.seed * 2 + (split == "dev")) * 1_000_000
 
     def make(seed: int) -> Item:
-        return stream(f"wake-{split}-{seed}", pools, seed, split, carried=given.carried)
+        name = f"wake-{split}-{seed}"
+        return stream(name, pools, seed, split, carried=given.carried, telephone_share=given.telephone)
 
     if choose is None:
         return [make(base + number * PER_SHARD + n) for n in range(count)]

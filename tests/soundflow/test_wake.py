@@ -173,6 +173,14 @@ def test_one_thing_from_beginning_to_end(pools: dict[str, list[Heard]]) -> None:
     assert 20 < answered < 60
 
 
+def test_how_many_carry_one_thing_and_how_many_go_through_a_telephone(pools: dict[str, list[Heard]]) -> None:
+    for telephone, channel in ((0.0, "wideband"), (1.0, "g711")):
+        made = [stream("x", pools, seed, "train", carried=1.0, telephone_share=telephone) for seed in range(6)]
+        assert {item.channel for item in made} == {channel}
+        assert all(item.turns[0].kind == QUIET and item.turns[0].begin_s == 0.0 for item in made)
+    assert any(stream("x", pools, seed, "train", carried=0.0).turns[0].begin_s > 0.0 for seed in range(6))
+
+
 def test_a_bad_line_is_never_the_same() -> None:
     lines = [line(np.random.default_rng(seed), 10 * SAMPLE_RATE) for seed in SEEDS]
     assert all(one.dtype == np.float32 and np.isfinite(one).all() and np.abs(one).max() < 1.5 for one in lines)

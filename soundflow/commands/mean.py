@@ -1,0 +1,59 @@
+"""`offhook soundflow mean OUT MODEL MODEL...`: one model out of several that were tuned from the same one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from calls.settings import Settings
+from model_worker.catalogue import Catalogue
+from soundflow.base import Weights
+from soundflow.commands.shared import parser
+from soundflow.errors import SoundflowError
+from soundflow.train.run import save
+from soundflow.train.start import differences, trained
+
+_ABOUT = """The mean of the weights of models that began as the same one: runs with other seeds, rates or data, and what
+they began with. It errs where most of them err, not where one of them does, and costs no more to serve than one
+(Wortsman and others, 2022: model soups). The thresholds are the first one's; measure and choose anew."""
+
+
+def main(arguments: Sequence[str], settings: Settings) -> int:
+    options = parser("mean", _ABOUT)
+    options.add_argument("out", type=Path, help="directory for the model")
+    options.add_argument("models", nargs="+", metavar="MODEL", help="a directory, or `compact`; twice counts twice")
+    options.add_argument("--threshold", type=_threshold, help="to respond above (default: the first model's)")
+    options.add_argument("--answering", type=_threshold, help="the same on calls that are answered")
+    given = options.parse_args(arguments)
+    find = Catalogue(settings.models).path
+    made = mean([trained(model, find) for model in given.models], given.models)
+    threshold = made.config.threshold if given.threshold is None else given.threshold
+    save(made, given.out, threshold, made.config.answering if given.answering is None else given.answering)
+    print(f"{given.out}: the mean of {len(given.models)} models; OFFHOOK_MODEL=interaction:{given.out}")
+    return 0
+
+
+def mean(models: Sequence[Weights], names: Sequence[str]) -> Weights:
+    """With the config and the tokenizer of the first. Raises SoundflowError for models of different shapes."""
+    first = models[0]
+    for name, model in zip(names, models, strict=True):
+        if different := differences(model.config, first.config):
+            raise SoundflowError(f"{name} is of another shape than {names[0]}: {'; '.join(different)}")
+        if model.tokenizer.to_str() != first.tokenizer.to_str():
+            raise SoundflowError(f"{name} has other words than {names[0]}: they were not tuned from the same model")
+    tensors = {
+        name: torch.stack([model.tensors[name] for model in models]).double().mean(dim=0).float()
+        for name in first.tensors
+    }
+    return replace(first, tensors=tensors)
+
+
+def _threshold(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return value
