@@ -17,14 +17,23 @@ from soundflow.train.tune import TOGETHER, decisions
 
 MODES = (Mode.ASSIST, Mode.ANSWER)
 NEARLY = 0.6
-"""Of a threshold: what a model comes that near to is kept as well."""
-TRIED = 40  # streams for each that is kept, before it is said that there are no more
+"""Of a threshold: a false response that a model came so near to is kept as well."""
 
 
-def wrong(item: Item, decided: Sequence[bool]) -> int:
-    """Events that were missed, events and stretches of nothing that were responded to."""
-    events = judge([(item, decided)], sorted({turn.kind for turn in item.turns}))
-    return events.deserving - events.hits + events.undeserving - events.quiet + events.false
+def missed(item: Item, decided: Sequence[bool]) -> int:
+    """Events that deserve a response and got none."""
+    events = judge([(item, decided)], _kinds(item))
+    return events.deserving - events.hits
+
+
+def false(item: Item, decided: Sequence[bool]) -> int:
+    """Events that deserve none and got one, and responses that belong to no event."""
+    events = judge([(item, decided)], _kinds(item))
+    return events.undeserving - events.quiet + events.false
+
+
+def _kinds(item: Item) -> list[str]:
+    return sorted({turn.kind for turn in item.turns})
 
 
 class Judge:
@@ -38,22 +47,22 @@ class Judge:
     def hard(self, items: Sequence[Item]) -> list[Item]:
         """Those that are decided wrongly, in their order."""
         data = [Encoded(item, states) for item, states in zip(items, self._encoder.states(items), strict=True)]
-        threshold = self._weights.config.threshold * NEARLY
         wrongly = [0] * len(items)
         for mode in MODES:
-            for number, (item, decided) in enumerate(decisions(self._weights, data, mode, threshold)):
-                wrongly[number] += wrong(item, decided)
-        return [item for item, count in zip(items, wrongly, strict=True) if count]
+            threshold = self._weights.config.threshold_in(mode)
+            for count, at in ((missed, threshold), (false, threshold * NEARLY)):
+                for number, (item, decided) in enumerate(decisions(self._weights, data, mode, at)):
+                    wrongly[number] += count(item, decided)
+        return [item for item, errors in zip(items, wrongly, strict=True) if errors]
 
 
 def draw(
-    make: Callable[[int], Item], first: int, wanted: int, choose: Callable[[Sequence[Item]], list[Item]]
+    make: Callable[[int], Item], first: int, wanted: int, tried: int, choose: Callable[[Sequence[Item]], list[Item]]
 ) -> Iterator[Item]:
-    """`wanted` items that `choose` keeps, of those that `make` makes of the seeds from `first` on; fewer, if of TRIED
-    times as many there are not so many."""
+    """`wanted` items that `choose` keeps, of those that `make` makes of the `tried` seeds from `first` on; or fewer."""
     kept = 0
-    for start in range(first, first + wanted * TRIED, TOGETHER):
-        for item in choose([make(seed) for seed in range(start, min(start + TOGETHER, first + wanted * TRIED))]):
+    for start in range(first, first + tried, TOGETHER):
+        for item in choose([make(seed) for seed in range(start, min(start + TOGETHER, first + tried))]):
             yield item
             kept += 1
             if kept == wanted:

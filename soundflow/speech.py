@@ -116,12 +116,10 @@ class Speech:
         for model in sorted(wanted):
             try:
                 catalogue.path(model)
-            except ModelMissing:
-                absent.append(model)
+            except ModelMissing as error:
+                absent.append(str(error))
         if absent:
-            raise ModelMissing(
-                f"voices want models that are not on this machine: offhook models pull {' '.join(absent)}"
-            )
+            raise ModelMissing("; ".join(absent))
 
     def say(self, text: str, voices: Sequence[str]) -> Said:
         """Have the first of the voices speak that is understood. Raises SpeechError; with `check`, if none is."""

@@ -93,6 +93,18 @@ class InteractionConfig:
         """What P(respond) must be above on a call of this mode."""
         return max(self.threshold, self.answering or 0.0) if mode == "answer" else self.threshold
 
+    def sureness(self, probability: float, mode: str) -> float:
+        """P(respond) on a scale on which it responds from 0.5 on: its odds over those of the threshold.
+
+        That is what a Decision's score says, so that what compares scores (a tenant's least score for hints, the sounds
+        beside the cascade) need not know how sure of itself a model was trained to be.
+        """
+        threshold = min(max(self.threshold_in(mode), 0.0), 1.0)
+        if threshold == 0.5:
+            return probability
+        respond, silent = probability * (1.0 - threshold), (1.0 - probability) * threshold
+        return respond / (respond + silent) if respond + silent else 0.5
+
     @property
     def features(self) -> int:
         """Width of what leaves the tower."""

@@ -29,6 +29,10 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options.add_argument("--threshold", type=_threshold, help="to respond above (default: the first model's)")
     options.add_argument("--answering", type=_threshold, help="the same on calls that are answered")
     given = options.parse_args(arguments)
+    if len(given.models) < 2:
+        options.error("a mean is of two models or more: OUT MODEL MODEL ...")
+    if given.out.exists():
+        raise SoundflowError(f"{given.out} is there already: name another directory, or remove it")
     find = Catalogue(settings.models).path
     made = mean([trained(model, find) for model in given.models], given.models)
     threshold = made.config.threshold if given.threshold is None else given.threshold

@@ -71,7 +71,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--share", type=_share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
-    options.add_argument("--rate", type=float, help="at its highest, instead of the configuration's")
+    options.add_argument("--rate", type=_positive, help="of every stage at its highest, instead of the configuration's")
     options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
     options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
@@ -83,6 +83,13 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError("must be from 0 to less than 1")
     return share
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("must be more than 0 and less than 1")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

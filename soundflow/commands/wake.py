@@ -16,6 +16,7 @@ from calls.settings import Settings
 from soundflow import config, synth, tones
 from soundflow.clips import DIGITS, Clips, Rules
 from soundflow.commands.shared import bar, material, parser
+from soundflow.errors import SoundflowError
 from soundflow.items import Item, Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
@@ -46,6 +47,8 @@ SENTENCES = (
 _SYNTHETIC = 10  # examples of each synthesised tone
 _MADE = 24  # of each synthesised sound
 _MUSIC = 400  # pieces of music; 28 s of one are 2 MB
+TRIED = 40  # streams for each hard one, before it is said that there are no more
+_MOST_HARD = 20_000  # streams of one seed: each shard tries seeds of its own
 _SPOKEN = 10  # sentences a voice
 _LONGEST_S = 8  # of a recording of speech
 _SOUNDS_MADE = (
@@ -82,6 +85,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     rules = Rules(dev_folds=() if given.dev_fold is None else (given.dev_fold,))
     if given.whole:
         rules = Rules(dev_share=0.0, dev_speakers=())
+    if given.hard and given.items > _MOST_HARD:
+        options.error(f"--hard finds {_MOST_HARD} streams at most: take another --seed and another folder for more")
     choose = _chooser(given.hard, settings) if given.hard else None
     chosen = material(config.load(given.config), given.home, settings, rules)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +105,18 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         few = 0
         with bar(f"{split} streams") as tell:
             for done, number in enumerate(missing, 1):
-                items = _streams(given, pools, split, number, min(PER_SHARD, count - number * PER_SHARD), choose)
-                few += len(items) < min(PER_SHARD, count - number * PER_SHARD)
-                if items:
-                    write(given.folder, split, number, items)
+                wanted = min(PER_SHARD, count - number * PER_SHARD)
+                # What is measured on is as it comes: only what is learnt from is chosen.
+                items = _streams(given, pools, split, number, wanted, choose if split == "train" else None)
+                if not items:
+                    raise SoundflowError(
+                        f"{given.hard} got none of {wanted * TRIED} streams wrong: it needs other ones"
+                    )
+                few += wanted - len(items)
+                write(given.folder, split, number, items)
                 tell(done, len(missing), "")
         if few:
-            print(f"{given.hard} gets too little wrong: {few} of {len(missing)} {split} shards are not full")
+            print(f"{given.hard} gets too little wrong: {few} of {count} {split} streams were not found")
     return 0
 
 
@@ -127,9 +137,9 @@ def _streams(
 
     if choose is None:
         return [make(base + number * PER_SHARD + n) for n in range(count)]
-    from soundflow.hard import TRIED, draw
+    from soundflow.hard import draw  # with torch, which composing does without
 
-    return list(draw(make, base + number * PER_SHARD * TRIED, count, choose))
+    return list(draw(make, base + number * PER_SHARD * TRIED, count, count * TRIED, choose))
 
 
 def _chooser(model: str, settings: Settings) -> Callable[[Sequence[Item]], list[Item]]:

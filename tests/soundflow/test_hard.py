@@ -15,7 +15,7 @@ from pathlib import Path
 
 from model_worker.catalogue import Catalogue
 from model_worker.interaction.config import TEST_TIERS
-from soundflow.hard import NEARLY, TRIED, Judge, draw, wrong
+from soundflow.hard import NEARLY, Judge, draw, false, missed
 from soundflow.items import Item, Turn
 from soundflow.train.prepare import starting
 from tests.soundflow.making import made_item
@@ -28,14 +28,13 @@ def item(seed: int, *turns: Turn) -> Item:
     return replace(made_item(seed, 20), id=f"item-{seed}", task="wake", turns=turns)
 
 
-def test_what_is_wrong_in_a_stream() -> None:
+def test_what_is_missed_and_what_is_false_in_a_stream() -> None:
     silent = [False] * 20
     wakes = [False] * 6 + [True] + [False] * 13
-    assert wrong(item(1, ALARM), silent) == 1
-    assert wrong(item(1, ALARM), wakes) == 0
-    assert wrong(item(1, MUSIC), wakes) == 1
-    assert wrong(item(1), wakes) == 1
-    assert wrong(item(1, MUSIC), silent) == wrong(item(1), silent) == 0
+    assert [missed(item(1, ALARM), silent), missed(item(1, ALARM), wakes)] == [1, 0]
+    assert [false(item(1, ALARM), silent), false(item(1, ALARM), wakes)] == [0, 0]
+    assert [false(item(1, MUSIC), wakes), false(item(1), wakes)] == [1, 1]
+    assert [false(item(1, MUSIC), silent), false(item(1), silent), missed(item(1, MUSIC), silent)] == [0, 0, 0]
 
 
 def test_a_model_that_never_responds_finds_alarms_hard_and_one_that_always_does_finds_all_hard() -> None:
@@ -57,7 +56,7 @@ def test_it_is_looked_for_so_long_and_not_longer() -> None:
     def odd(items: Sequence[Item]) -> list[Item]:
         return [one for one in items if one.seed % 2]
 
-    assert [one.seed for one in draw(make, 10, 3, odd)] == [11, 13, 15]
+    assert [one.seed for one in draw(make, 10, 3, 100, odd)] == [11, 13, 15]
     made.clear()
-    assert list(draw(make, 10, 2, lambda items: [])) == []
-    assert made == list(range(10, 10 + 2 * TRIED))
+    assert list(draw(make, 10, 2, 70, lambda items: [])) == []
+    assert made == list(range(10, 80))

@@ -45,5 +45,9 @@ def test_models_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
     with pytest.raises(SoundflowError, match="is of another shape"):
         command.main([str(tmp_path / "mean"), one, other], Settings())
     assert not (tmp_path / "mean").exists()
+    with pytest.raises(SoundflowError, match="is there already"):
+        command.main([one, other, other], Settings())
     with pytest.raises(SystemExit):
-        command.main([str(tmp_path / "mean"), one, "--threshold", "1.5"], Settings())
+        command.main([str(tmp_path / "mean"), one], Settings())
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path / "mean"), one, other, "--threshold", "1.5"], Settings())
