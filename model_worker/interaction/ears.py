@@ -75,7 +75,7 @@ class Judged:
     ear: Ear
     index: int
     respond: bool
-    score: float  # how sure it is that a response is right; 0.5 at the threshold
+    score: float  # P(respond)
 
 
 @dataclass(frozen=True, slots=True)

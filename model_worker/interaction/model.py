@@ -204,10 +204,11 @@ class Interaction:
     def _decide(self, side: Side, judged: Judged) -> None:
         """Emit the Decision, unless an earlier worker did, and begin the response."""
         call, mode = side.call, side.call.mode
-        choice, score = Choice.SILENT, 1.0 - judged.score
+        sure = self._serving.config.sureness(judged.score, mode.value)
+        choice, score = Choice.SILENT, 1.0 - sure
         if judged.respond:
-            choice, score = Choice(mode.value), judged.score
-            saying = _saying(side, judged)
+            choice, score = Choice(mode.value), sure
+            saying = _saying(side, judged.index, round(sure, 3))
             if side.saying is None:
                 side.saying = saying
             else:
@@ -323,10 +324,10 @@ def _heard(instruction: Instruction) -> list[Participant]:
     return heard[:EARS_A_CALL]  # more would take the slots of another call
 
 
-def _saying(side: Side, judged: Judged) -> Saying:
+def _saying(side: Side, chunk: int, score: float) -> Saying:
     """The response to a Chunk: a new one, or the one that an earlier worker began there."""
-    saying = Saying(f"{side.call.mode}-{side.participant_id}-{judged.index}", judged.index, round(judged.score, 3))
-    if (retold := side.earlier.retold.get(judged.index)) is not None:
+    saying = Saying(f"{side.call.mode}-{side.participant_id}-{chunk}", chunk, score)
+    if (retold := side.earlier.retold.get(chunk)) is not None:
         saying.muted, saying.unwanted = retold.muted, retold.unwanted
         if retold.given is not None:
             saying.announced, saying.text, saying.pieces = True, retold.given.text, retold.given.pieces

@@ -246,7 +246,7 @@ class Serving:
             again = index <= ear.known.until
             respond = index in ear.known.responses if again else score > self.config.threshold_in(ear.mode)
             ear.judge.heard(tier.markers.control(respond))
-            judged[ear] = Judged(ear, index, respond, self.config.sureness(score, ear.mode))
+            judged[ear] = Judged(ear, index, respond, score)
         return judged
 
     def _respond(
