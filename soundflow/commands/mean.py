@@ -18,7 +18,8 @@ from soundflow.train.run import save
 from soundflow.train.start import differences, trained
 
 _ABOUT = """The mean of the weights of models that began as the same one: runs with other seeds, rates or data, and what
-they began with. It costs no more to serve than one of them (Wortsman and others, 2022: model soups). The thresholds are the first one's; measure and choose anew."""
+they began with. It costs no more to serve than one of them (Wortsman and others, 2022: model soups). The thresholds are
+the first one's; measure and choose anew."""
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
