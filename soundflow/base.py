@@ -34,6 +34,11 @@ class Weights:
     tensors: dict[str, Tensor]
     tokenizer: Tokenizer
 
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The state dict of "tower", "decoder" or "ear"."""
+        before = f"{name}."
+        return {own.removeprefix(before): tensor for own, tensor in self.tensors.items() if own.startswith(before)}
+
 
 def base_weights(
     config: InteractionConfig,
@@ -51,6 +56,9 @@ def base_weights(
     tensors |= {f"tower.{name}": tensor for name, tensor in whisper_tower(whisper, config.tower).items()}
     if language is not None:
         tensors |= {f"decoder.{name}": tensor for name, tensor in llama_decoder(language, config.decoder).items()}
+        # Features as large as the words that the model knows (0.14 for SmolLM2); they begin as large as random ones.
+        size = tensors["decoder.embed_tokens.weight"].square().mean().sqrt()
+        tensors["tower.proj.weight"] *= size * config.decoder.width**0.5
         tokenizer = llama_tokenizer(language)
     if tokenizer is None:
         raise ValueError("a decoder that begins at random needs a tokenizer")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,14 +44,14 @@ class Recipe:
     config: Config
     material: Material
 
-    def as_json(self) -> str:
-        """What must not change while a folder is being filled."""
+    def told(self) -> dict[str, Any]:
+        """What must not change while a folder is being filled, as JSON has it."""
         told = {
             "config": self.config.as_dict(),
             "clips": self.material.clips.fingerprint(),
             "synthesise": list(self.material.synthesise),
         }
-        return json.dumps(told, indent=1, sort_keys=True)
+        return dict(json.loads(json.dumps(told)))
 
 
 def make_item(recipe: Recipe, split: Split, number: int) -> Item:
@@ -156,18 +157,11 @@ def _shard_of_worker(split: Split, shard: int) -> int:
 
 def begin(recipe: Recipe, folder: Path) -> None:
     """Make the folder ready, or see that it was begun with the same recipe. Raises SoundflowError."""
-    told = recipe.as_json()
     path = folder / BEGUN
-    if path.is_file():
-        was, now = json.loads(path.read_text(encoding="utf-8")), json.loads(told)
-        if was != now:
-            parts = [key for key in now if was.get(key) != now[key]]
-            raise SoundflowError(f"{folder} was begun with other {' and '.join(parts)}; build into another folder")
-        shards.sweep(folder)
-        return
-    if folder.is_dir() and any(folder.iterdir()):
+    if not path.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise SoundflowError(f"{folder} holds something else; build into an empty or a new folder")
-    shards.write_whole(path, [told.encode()])
+    if shards.begin(path, recipe.told()):
+        shards.sweep(folder)
 
 
 def _whole(path: Path) -> bool:

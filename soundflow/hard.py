@@ -40,8 +40,7 @@ class Judge:
     """Tells the streams that a model gets wrong, in a call that is assisted or in one that is answered."""
 
     def __init__(self, weights: Weights) -> None:
-        tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
-        self._encoder = Encoder(weights.config, tower, fast())
+        self._encoder = Encoder(weights.config, weights.part("tower"), fast())
         self._weights = weights
 
     def hard(self, items: Sequence[Item]) -> list[Item]:

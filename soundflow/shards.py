@@ -18,9 +18,9 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -86,6 +86,20 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
         raise ShardError(f"{path} could not be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def begin(path: Path, told: Mapping[str, Any]) -> bool:
+    """Note in `path` what its folder is filled with; True if that had been noted before.
+
+    Raises SoundflowError, naming what differs, if it was begun otherwise.
+    """
+    if not path.is_file():
+        write_whole(path, [json.dumps(told, indent=1, sort_keys=True).encode()])
+        return False
+    was = json.loads(path.read_text(encoding="utf-8"))
+    if different := sorted(key for key in {**told, **was} if was.get(key) != told.get(key)):
+        raise SoundflowError(f"{path.parent} was begun with other {' and '.join(different)}; name another directory")
+    return True
 
 
 def sweep(folder: Path) -> None:

@@ -29,8 +29,8 @@ def located(directory: str) -> Path:
     if not directory or not path.is_dir():
         shipped = ", ".join(sorted(own.name for own in SHIPPED.glob("*/"))) or "none"
         raise SettingsError(
-            f"OFFHOOK_MODEL=interaction:{directory}: there is no such directory; name a checkpoint's, or a model that "
-            f"comes with offhook ({shipped})"
+            f"interaction:{directory}: there is no such directory; name a checkpoint's, or a model that comes with "
+            f"offhook ({shipped})"
         )
     return path
 

@@ -46,6 +46,10 @@ class Tokens:
         return self.text_begin
 
     @property
+    def lowest(self) -> int:
+        return min(int(getattr(self, field.name)) for field in fields(self))
+
+    @property
     def highest(self) -> int:
         return max(int(getattr(self, field.name)) for field in fields(self))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow.base import Weights
-from soundflow.commands.shared import parser
+from soundflow.commands.shared import parser, share
 from soundflow.errors import SoundflowError
 from soundflow.train.run import save
 from soundflow.train.start import differences, trained
@@ -26,8 +25,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options = parser("mean", _ABOUT)
     options.add_argument("out", type=Path, help="directory for the model")
     options.add_argument("models", nargs="+", metavar="MODEL", help="a directory, or `compact`; twice counts twice")
-    options.add_argument("--threshold", type=_threshold, help="to respond above (default: the first model's)")
-    options.add_argument("--answering", type=_threshold, help="the same on calls that are answered")
+    options.add_argument("--threshold", type=share, help="to respond above (default: the first model's)")
+    options.add_argument("--answering", type=share, help="the same on calls that are answered")
     given = options.parse_args(arguments)
     if len(given.models) < 2:
         options.error("a mean is of two models or more: OUT MODEL MODEL ...")
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     find = Catalogue(settings.models).path
     made = mean([trained(model, find) for model in given.models], given.models)
     threshold = made.config.threshold if given.threshold is None else given.threshold
-    save(made, given.out, threshold, made.config.answering if given.answering is None else given.answering)
+    save(made, given.out, threshold, made.config.answering if given.answering is None else given.answering, find=find)
     print(f"{given.out}: the mean of {len(given.models)} models; OFFHOOK_MODEL=interaction:{given.out}")
     return 0
 
@@ -54,10 +53,3 @@ def mean(models: Sequence[Weights], names: Sequence[str]) -> Weights:
         for name in first.tensors
     }
     return replace(first, tensors=tensors)
-
-
-def _threshold(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError("must be between 0 and 1")
-    return value

@@ -25,6 +25,14 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
     return made
 
 
+def share(text: str) -> float:
+    """An argument from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return value
+
+
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
     """Raises SoundflowError when recordings that the configuration wants are missing, ModelMissing for its voices."""
     home = home.expanduser()

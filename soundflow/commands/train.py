@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +14,9 @@ import torch
 from calls.model import Mode
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
-from model_worker.interaction.load import located
 from soundflow import shards
 from soundflow.base import Weights
-from soundflow.commands.shared import bar, parser
+from soundflow.commands.shared import bar, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder, fast
 from soundflow.train.dry import dry_run
@@ -31,7 +28,7 @@ from soundflow.train.prepare import encode, read_encoded, starting, with_statist
 from soundflow.train.processes import Processes, processes
 from soundflow.train.run import BESIDE, curve, run, save
 from soundflow.train.stages import PLANS, Plan, tuning
-from soundflow.train.start import plan_for, trained
+from soundflow.train.start import fingerprint, plan_for, trained, with_ear
 from soundflow.train.tune import decisions, patient, triggers, tune
 
 BEGUN = "begun.json"  # what a run began with
@@ -39,7 +36,10 @@ _FEW = 20  # events to respond to and to be silent at, each, that a threshold ca
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    given = _options().parse_args(arguments)
+    options = _options()
+    given = options.parse_args(arguments)
+    if given.start and given.ear:
+        options.error("--from tunes a whole model, its ear too: give it or --ear")
     if given.threads:
         torch.set_num_threads(given.threads)
     folders = [Folder.of(given.folder, "train"), *(Folder.of(path, "train") for path in given.beside)]
@@ -63,33 +63,23 @@ def _options() -> argparse.ArgumentParser:
         "--from", dest="start", default="", metavar="MODEL",
         help="tune this model, a directory or `compact`, and train none from base weights: few steps, low rate",
     )  # fmt: skip
+    options.add_argument(
+        "--ear", default="", metavar="MODEL",
+        help="take the ear of this model, a directory or `compact`, and train only the tier that speaks",
+    )  # fmt: skip
     options.add_argument("--whole", action="store_true", help="with --from: all stages at their own rates and lengths")
     options.add_argument(
         "--beside", type=Path, action="append", default=[], metavar="FOLDER",
         help="more shards, mixed in so that nothing is forgotten: what the model was trained on; may be repeated",
     )  # fmt: skip
-    options.add_argument("--share", type=_share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
+    options.add_argument("--share", type=share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
-    options.add_argument("--rate", type=_positive, help="of every stage at its highest, instead of the configuration's")
+    options.add_argument("--rate", type=share, help="of every stage at its highest, instead of the configuration's")
     options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
     options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
     return options
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError("must be from 0 to less than 1")
-    return share
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError("must be more than 0 and less than 1")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +108,9 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
     else:
         plan = PLANS[given.config or "test"]
         weights = starting(plan.model, catalogue, given.seed)
+        if given.ear:
+            weights = with_ear(weights, trained(given.ear, catalogue.path), given.ear)
+            plan = replace(plan, stages=tuple(stage for stage in plan.stages if stage.tier != EAR))
     plan = _at_rate(_shortened(replace(plan, seed=given.seed), given.steps), given.rate)
     if not given.threads and plan.name == PLANS["test"].name:
         torch.set_num_threads(1)  # matrices this small: threads would only wait for each other
@@ -127,7 +120,7 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
     together.wait()
     data = read_encoded(folders[0].train)
     beside = read_encoded([path for folder in folders[1:] for path in folder.train])
-    if not given.start or given.whole:
+    if not given.ear and (not given.start or given.whole):
         with_statistics(weights, [*data, *beside])
     tuned = run(
         plan,
@@ -141,7 +134,7 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
         show=_shower(plan),
     )
     if together.first:
-        _finish(given, plan, folders, weights, tuned)
+        _finish(given, plan, folders, weights, tuned, catalogue)
     together.wait()
 
 
@@ -158,31 +151,31 @@ def _at_rate(plan: Plan, rate: float | None) -> Plan:
 
 def _begin(given: argparse.Namespace) -> None:
     """Note what a run began with. Raises SoundflowError if OUT is of a run that began otherwise."""
-    start = hashlib.sha256()
-    if given.start:
-        for path in sorted(located(given.start).glob("*.json")):
-            start.update(path.read_bytes())
+    models = {"--from": given.start, "--ear": given.ear}
+    told = {option: fingerprint(model) if model else "" for option, model in models.items()}
     folders = [str(path.resolve()) for path in (given.folder, *given.beside)]
-    told = {"from": start.hexdigest() if given.start else "", "folders": folders, "share": given.share}
-    path = given.out / BEGUN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != told:
-        raise SoundflowError(f"{given.out} is of a run from another model or on other shards: name another directory")
-    shards.write_whole(path, [json.dumps(told).encode()])
+    shards.begin(given.out / BEGUN, {**told, "folders": folders, "--share": given.share})
 
 
 def _encode(weights: Weights, folders: Sequence[Folder], together: Processes) -> None:
-    tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
-    encoder = Encoder(weights.config, tower, fast(together.device), together.device)
+    encoder = Encoder(weights.config, weights.part("tower"), fast(together.device), together.device)
     with bar("encoding") as tell:
         encode(encoder, [path for folder in folders for path in (*folder.train, *folder.dev)], tell)
 
 
-def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], before: Weights, tuned: Weights) -> None:
+def _finish(
+    given: argparse.Namespace,
+    plan: Plan,
+    folders: Sequence[Folder],
+    before: Weights,
+    tuned: Weights,
+    catalogue: Catalogue,
+) -> None:
     """The threshold, the model, the curves."""
     measured = {folder.path: read_encoded(folder.dev) for folder in folders if folder.dev}
     everything = [one for data in measured.values() for one in data]
     threshold, answering = before.config.threshold, before.config.answering
-    if everything and (not given.start or _enough(everything)):
+    if everything and not given.ear and (not given.start or _enough(everything)):
         threshold, events = tune(tuned, everything)
         chunks = triggers(tuned, everything, Mode.ASSIST, threshold)
         told = f", trigger accuracy {chunks:.3f}" if chunks is not None else ""
@@ -197,7 +190,7 @@ def _finish(given: argparse.Namespace, plan: Plan, folders: Sequence[Folder], be
         for path, data in measured.items():
             then, now = _measure(before, data, before.config.threshold), _measure(tuned, data, threshold)
             print(f"{path}: {_told(then)} before, {_told(now)} now")
-    save(tuned, given.out / "model", threshold, answering)
+    save(tuned, given.out / "model", threshold, answering, find=catalogue.path)
     try:
         curve_picture(curve(given.out, plan), given.out / "curves.png", plan.name)
     except ImportError:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,12 +15,12 @@ from calls.audio import SAMPLE_RATE
 from calls.settings import Settings
 from soundflow import config, synth, tones
 from soundflow.clips import DIGITS, Clips, Rules
-from soundflow.commands.shared import bar, material, parser
+from soundflow.commands.shared import bar, material, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.items import Item, Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
-from soundflow.shards import shard_path, sweep, write
+from soundflow.shards import begin, shard_path, sweep, write
 from soundflow.speech import SpeechError
 from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, TELEPHONE, Heard, Pcm, line, stream
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PER_SHARD = 25
+BEGUN = "wake.json"  # what a folder was begun with
 SENTENCES = (
     "Good morning, I would like to speak to someone about my bill.",
     "Can you tell me when my parcel arrives?",
@@ -70,11 +71,11 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         "--whole", action="store_true", help="nothing aside for dev: the last run, when all is chosen; test stays aside"
     )
     options.add_argument(
-        "--carried", type=_share, default=CARRIED, metavar="SHARE",
+        "--carried", type=share, default=CARRIED, metavar="SHARE",
         help="of the streams that carry one thing all along: music, a bad line (%(default)s)",
     )  # fmt: skip
     options.add_argument(
-        "--telephone", type=_share, default=TELEPHONE, metavar="SHARE",
+        "--telephone", type=share, default=TELEPHONE, metavar="SHARE",
         help="of the streams that go through G.711 (%(default)s)",
     )  # fmt: skip
     options.add_argument(
@@ -89,14 +90,15 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         options.error(f"--hard finds {_MOST_HARD} streams at most: take another --seed and another folder for more")
     choose = _chooser(given.hard, settings) if given.hard else None
     chosen = material(config.load(given.config), given.home, settings, rules)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    sweep(given.folder)
+    if begin(given.folder / BEGUN, _told(given, chosen)):
+        sweep(given.folder)
     if unknown := Counter(c.label for c in chosen.clips.clips if c.group == "sound" and c.label not in SOUNDS):
         listed = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
         print(f"the sound policy says nothing of these recordings, so they are not used: {listed}")
     plan: list[tuple[Split, int]] = [("train", given.items), ("dev", 0 if given.whole else given.dev)]
     for split, count in plan:
         shards = -(-count // PER_SHARD)
+        sizes = [min(PER_SHARD, count - number * PER_SHARD) for number in range(shards)]
         missing = [number for number in range(shards) if not shard_path(given.folder, split, number).is_file()]
         if not missing:
             continue
@@ -104,17 +106,17 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
             pools = pools_of(chosen, split, given.seed, tell)
         few = 0
         with bar(f"{split} streams") as tell:
-            for done, number in enumerate(missing, 1):
-                wanted = min(PER_SHARD, count - number * PER_SHARD)
+            step = _Steps(sum(sizes[number] for number in missing), tell)
+            for number in missing:
                 # What is measured on is as it comes: only what is learnt from is chosen.
-                items = _streams(given, pools, split, number, wanted, choose if split == "train" else None)
+                made = _streams(given, pools, split, number, sizes[number], choose if split == "train" else None)
+                items = list(step(made))
                 if not items:
                     raise SoundflowError(
-                        f"{given.hard} got none of {wanted * TRIED} streams wrong: it needs other ones"
+                        f"{given.hard} got none of {sizes[number] * TRIED} streams wrong: it needs other ones"
                     )
-                few += wanted - len(items)
+                few += sizes[number] - len(items)
                 write(given.folder, split, number, items)
-                tell(done, len(missing), "")
         if few:
             print(f"{given.hard} gets too little wrong: {few} of {count} {split} streams were not found")
     return 0
@@ -127,7 +129,7 @@ def _streams(
     number: int,
     count: int,
     choose: Callable[[Sequence[Item]], list[Item]] | None,
-) -> list[Item]:
+) -> Iterator[Item]:
     """Of one shard: `count` streams, or as many as `choose` finds hard."""
     base = (given.seed * 2 + (split == "dev")) * 1_000_000
 
@@ -136,10 +138,20 @@ def _streams(
         return stream(name, pools, seed, split, carried=given.carried, telephone_share=given.telephone)
 
     if choose is None:
-        return [make(base + number * PER_SHARD + n) for n in range(count)]
+        return (make(base + number * PER_SHARD + n) for n in range(count))
     from soundflow.hard import draw  # with torch, which composing does without
 
-    return list(draw(make, base + number * PER_SHARD * TRIED, count, count * TRIED, choose))
+    return draw(make, base + number * PER_SHARD * TRIED, count, count * TRIED, choose)
+
+
+def _told(given: argparse.Namespace, chosen: Material) -> dict[str, Any]:
+    """What must not change while a folder is being filled; that there are to be more streams may."""
+    told = {"clips": chosen.clips.fingerprint(), "hard": ""}
+    if given.hard:
+        from soundflow.train.start import fingerprint  # with torch
+
+        told["hard"] = fingerprint(given.hard)
+    return told | {name: getattr(given, name) for name in ("config", "seed", "carried", "telephone")}
 
 
 def _chooser(model: str, settings: Settings) -> Callable[[Sequence[Item]], list[Item]]:
@@ -149,13 +161,6 @@ def _chooser(model: str, settings: Settings) -> Callable[[Sequence[Item]], list[
     from soundflow.train.start import trained
 
     return Judge(trained(model, Catalogue(settings.models).path)).hard
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError("must be from 0 to 1")
-    return share
 
 
 def pools_of(

@@ -46,7 +46,6 @@ def dry_run(
     """One step of each stage on `items`. Raises what `run` does."""
     small = replace(plan, model=shrunk(plan.model)).short(steps=1)
     weights = starting(small.model, Catalogue(), plan.seed)
-    tower = {name.removeprefix("tower."): t for name, t in weights.tensors.items() if name.startswith("tower.")}
-    states = Encoder(small.model, tower).states(items)
+    states = Encoder(small.model, weights.part("tower")).states(items)
     data = [Encoded(item, own) for item, own in zip(items, states, strict=True)]
     return run(small, weights, data, directory, processes=processes, show=show)

@@ -42,12 +42,13 @@ class Crop:
     chunks: int  # of a crop at most
     modes: tuple[Mode, ...] = (Mode.ANSWER, Mode.ASSIST, Mode.TRANSCRIBE)
     shares: tuple[float, ...] = (0.4, 0.4, 0.2)
+    told: bool = False  # each has a response in it, and ends with one: for a decoder that is only woken to speak
 
 
 def ear_example(one: Encoded, crop: Crop, rng: np.random.Generator) -> Example:
     """For the tier that decides."""
     item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
-    start, end = _cut(item, crop.chunks, rng)
+    start, end = _cut(item, crop, rng)
     labels, when = targets(item, start, end, rng)
     prefix = [EAR_TOKENS.index(item.mode.value)]
     layout = streaming(Markers.of_ear(), prefix, labels, {chunk: [0] for chunk in when}, words=False)
@@ -67,8 +68,11 @@ def decoder_example(
     item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
     instruction = Instruction(mode=item.mode, text=item.instruction, participants=())
     prefix = prefix_of(instruction, tokenizer, config.tokens, config.memory.prefix)
-    start, end = _cut(item, crop.chunks, rng)
+    start, end = _cut(item, crop, rng)
     labels, when = targets(item, start, end, rng)
+    if crop.told and when:
+        end = start + max(when) + 1
+        labels = labels[: end - start]
     said = {chunk: response(config, tokenizer, *item.replies()[last]) for chunk, last in when.items()}
     while sum(map(len, said.values())) > config.memory.text:  # serving would have forgotten some: begin after the first
         cut = min(said) + 1
@@ -112,14 +116,15 @@ def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple
     return labels[start:end].tolist(), when
 
 
-def _cut(item: Item, wanted: int, rng: np.random.Generator) -> tuple[int, int]:
+def _cut(item: Item, crop: Crop, rng: np.random.Generator) -> tuple[int, int]:
     """Where a crop begins and ends; one in five begins with the stream. Where little of a stream is scored, a crop has
-    a whole Turn in it, if one fits."""
-    length = item.chunks
+    a whole Turn in it, if one fits; where it is to be `told`, one that is responded to."""
+    length, wanted = item.chunks, crop.chunks
     room = max(0, length - wanted)
     start = 0 if rng.random() < 0.2 else int(rng.integers(room + 1))
-    if item.unscored and item.turns:
-        turn = item.turns[int(rng.integers(len(item.turns)))]
+    turns = [turn for turn in item.turns if turn.respond] if crop.told else item.turns if item.unscored else ()
+    if turns:
+        turn = turns[int(rng.integers(len(turns)))]
         earliest = max(0, min(turn.last_chunk + 1 - wanted, room))
         start = int(rng.integers(earliest, max(earliest, min(turn.first_chunk, room)) + 1))
     return start, min(length, start + wanted)

@@ -16,6 +16,7 @@ from model_worker.interaction.tier import Markers
 from model_worker.interaction.tokens import LOSS_MASK
 from model_worker.interaction.tower import Tower
 from soundflow.items import EITHER, RESPOND
+from soundflow.train.low_rank import lower, lowered
 from soundflow.train.parallel import Batch, states
 
 EAR, DECODER = "ear", "decoder"
@@ -43,14 +44,23 @@ class Loss:
 
 
 class Network(nn.Module):
-    """The serving modules of a config. A tier that is not trained need not be built: `tiers`."""
+    """The serving modules of a config. A tier that is not trained need not be built: `tiers`.
 
-    def __init__(self, config: InteractionConfig, tiers: Sequence[str] = (EAR, DECODER)) -> None:
+    With a `rank` the decoder's matrices learn only so much beside what they are (low_rank.py); `seed` is of where that
+    begins.
+    """
+
+    def __init__(
+        self, config: InteractionConfig, tiers: Sequence[str] = (EAR, DECODER), rank: int = 0, seed: int = 1
+    ) -> None:
         super().__init__()
         self.config = config
+        self.rank = rank
         self.tower = Tower(config.tower, config.decoder.width)
         if DECODER in tiers:
             self.decoder = Decoder(config.decoder)
+            if rank:
+                lower(self.decoder, config, rank, seed)
         if EAR in tiers:
             if config.ear is None or config.ear_memory is None:
                 raise ValueError(f"{config.name} has no ear")
@@ -59,7 +69,7 @@ class Network(nn.Module):
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take weights under their full names; parts that are not built are passed over. Raises RuntimeError."""
         mine = {name: tensor for name, tensor in tensors.items() if hasattr(self, name.partition(".")[0])}
-        self.load_state_dict(mine)
+        self.load_state_dict(lowered(mine, self.state_dict()) if self.rank else mine)
 
     def train_only(self, patterns: Sequence[str]) -> list[str]:
         """Let only the tensors learn whose whole name one of the regular expressions describes. Returns their names."""

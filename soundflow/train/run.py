@@ -13,11 +13,16 @@ from torch import Tensor
 
 from model_worker.interaction.config import MemoryConfig
 from model_worker.interaction.formats import native
-from soundflow.base import WHISPER, Weights, is_whisper
+from model_worker.interaction.formats.base import Find
+from model_worker.interaction.formats.difference import differences
+from model_worker.interaction.formats.gguf import llama_decoder
+from model_worker.interaction.tokens import LOSS_MASK
+from soundflow.base import SMOLLM, WHISPER, Weights, is_smollm, is_whisper
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded
 from soundflow.train.examples import Example, decoder_example, ear_example
 from soundflow.train.loop import Point, Trainer
+from soundflow.train.low_rank import merged
 from soundflow.train.network import EAR, Network
 from soundflow.train.processes import Processes
 from soundflow.train.stages import Plan, Stage
@@ -26,6 +31,7 @@ BESIDE = 0.7
 """How much of what a model is tuned on is what it was trained on before, so that nothing is forgotten."""
 FROZEN = ("tower.conv", "tower.layers.", "tower.ln_post.")
 """Tensors that are never trained: they stay the base's."""
+_DRAWS = 50  # items that are looked at for one with something to say
 
 
 def run(
@@ -51,7 +57,7 @@ def run(
         raise SoundflowError("nothing to train on: build train shards first")
     tensors = dict(weights.tensors)
     for stage in plan.stages:
-        network = Network(plan.model, (stage.tier,))
+        network = Network(plan.model, (stage.tier,), plan.rank, plan.seed)
         network.load(tensors)
         trainer = Trainer(
             network,
@@ -66,7 +72,7 @@ def run(
         trainer.resume()
         trainer.run(every=every, show=show)
         tensors |= {name: tensor.detach().cpu().clone() for name, tensor in network.learning()}
-    return replace(weights, tensors=tensors)
+    return replace(weights, tensors=merged(tensors))
 
 
 def memory_of(plan: Plan, stage: Stage) -> MemoryConfig:
@@ -85,12 +91,19 @@ def maker(
 ) -> Callable[[np.random.Generator], Example]:
     """Draws examples of a stage, every item equally likely, but for the share of those beside."""
 
-    def make(rng: np.random.Generator) -> Example:
+    def draw(rng: np.random.Generator) -> Example:
         pool = beside if beside and rng.random() < share else data
         one = pool[int(rng.integers(len(pool)))]
         if stage.tier == EAR:
             return ear_example(one, stage.crop, rng)
         return decoder_example(plan.model, weights.tokenizer, one, stage.crop, rng, finished=stage.finished)
+
+    def make(rng: np.random.Generator) -> Example:
+        for _ in range(_DRAWS if stage.crop.told else 1):
+            example = draw(rng)
+            if (example.layout.words != LOSS_MASK).any():
+                break
+        return example
 
     return make
 
@@ -101,14 +114,19 @@ def save(
     threshold: float,
     answering: float | None = None,
     dtype: torch.dtype = torch.float16,
+    find: Find | None = None,
 ) -> None:
     """A checkpoint for OFFHOOK_MODEL=interaction:DIR: only what was trained; the rest is in the catalogue.
 
-    A language model out of the catalogue is written whole once it was trained: then nothing of it is the base's.
+    `find` tells where the catalogue has the language model: of one that is built on it, only what differs is written.
     """
     config = replace(weights.config, threshold=threshold, answering=answering)
     base = {"tower": WHISPER} if is_whisper(config) else {}
     kept = {name: tensor for name, tensor in weights.tensors.items() if not (base and name.startswith(FROZEN))}
+    if find and is_smollm(config):
+        base["decoder"] = SMOLLM
+        language = {f"decoder.{name}": t for name, t in llama_decoder(find(SMOLLM), config.decoder).items()}
+        kept = differences(kept, language)
     tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))
     native.save(directory, config, tensors, weights.tokenizer, base=base)
 

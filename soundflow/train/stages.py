@@ -21,6 +21,9 @@ OF_EAR = (r"tower\.ear\..*", r"ear\..*")
 BETWEEN = (r"tower\.adapter\..*", r"tower\.proj\..*")
 """Tensors between the tower and the decoder."""
 WHOLE = (*BETWEEN, r"decoder\..*")
+MARKERS = r"decoder\.embed_tokens\.markers"
+LOW_RANK = (*BETWEEN, MARKERS, r"decoder\.layers\..*\.(up|down)")
+"""Of a decoder that stays as it is: what it learns beside that (low_rank.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Plan:
     model: InteractionConfig
     stages: tuple[Stage, ...]
     seed: int = 1
+    rank: int = 0  # of what the decoder's matrices learn beside what they are; 0: they learn as a whole
 
     @property
     def name(self) -> str:
@@ -61,18 +65,28 @@ class Plan:
         return replace(self, stages=tuple(stages))
 
 
-def _four(common: Stage, steps: tuple[int, int, int, int], rate: float, slow: float) -> tuple[Stage, ...]:
+def _four(
+    common: Stage,
+    steps: tuple[int, int, int, int],
+    rate: float,
+    slow: float,
+    between: tuple[str, ...] = BETWEEN,
+    all_of_it: tuple[str, ...] = WHOLE,
+) -> tuple[Stage, ...]:
     """The paper's stages. `rate` is of what begins at random, `slow` of what is fine-tuned."""
     return (
-        replace(common, name="format", learns=BETWEEN, steps=steps[0], rate=rate, finished=True),
-        replace(common, name="adapter", learns=BETWEEN, steps=steps[1], rate=rate),
-        replace(common, name="streaming", learns=WHOLE, steps=steps[2], rate=slow),
-        replace(common, name="instructions", learns=WHOLE, steps=steps[3], rate=slow / 4),
+        replace(common, name="format", learns=between, steps=steps[0], rate=rate, finished=True),
+        replace(common, name="adapter", learns=between, steps=steps[1], rate=rate),
+        replace(common, name="streaming", learns=all_of_it, steps=steps[2], rate=slow),
+        replace(common, name="instructions", learns=all_of_it, steps=steps[3], rate=slow / 4),
     )
 
 
 _EAR = Stage("ear", EAR, OF_EAR, steps=1_200, crop=Crop(chunks=32), rate=1e-3, warm_up=40, decay=0.1, drop=0.4)
-_COMPACT = Stage("", DECODER, (), 0, Crop(chunks=40), warm_up=100, batch=8, accumulate=4)
+_COMPACT = Stage(
+    "", DECODER, (), 0, Crop(chunks=40, told=True), warm_up=100, batch=8, accumulate=4, weighting=Weighting(control=0.0)
+)
+"""Its ear decides: the decoder is woken where something is to be said, and learns what."""
 _WRITER = Stage(
     "writer", DECODER, WHOLE, steps=1_300, crop=Crop(chunks=16), rate=1e-3, warm_up=40, decay=0.1, drop=0.3, batch=16
 )
@@ -85,7 +99,11 @@ PLANS = {
     for plan in (
         Plan(TEST_TIERS, (_TEST_EAR, *_four(_TEST, (20, 40, 160, 20), rate=3e-3, slow=3e-3))),
         Plan(SMALL, (_EAR, _WRITER)),
-        Plan(COMPACT, (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), rate=1e-3, slow=2e-4))),
+        Plan(
+            COMPACT,
+            (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), 1e-3, 5e-4, (*BETWEEN, MARKERS), LOW_RANK)),
+            rank=16,
+        ),
         Plan(OMNI_3B, _four(_3B, (2_000, 5_000, 40_000, 10_000), rate=2e-4, slow=2e-4)),
     )
 }

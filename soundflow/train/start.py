@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from model_worker.interaction.checkpoint import load
-from model_worker.interaction.config import InteractionConfig
+from model_worker.interaction.config import COMPACT, InteractionConfig
 from model_worker.interaction.formats.base import Find
 from model_worker.interaction.load import located
 from soundflow.base import Weights
@@ -16,6 +17,8 @@ from soundflow.train.stages import PLANS, Plan
 
 _FREE = ("name", "threshold", "answering", "words_a_chunk", "longest")
 """What two configs may differ in and still be of one shape: no tensor depends on it."""
+_EAR = ("ear.", "tower.ear.", "tower.tap_")
+"""Tensors of an ear: it has learnt on states with these statistics."""
 
 
 def trained(model: str, find: Find) -> Weights:
@@ -27,6 +30,30 @@ def trained(model: str, find: Find) -> Weights:
     parts = {"tower": checkpoint.tower, "decoder": checkpoint.decoder, "ear": checkpoint.ear}
     tensors = {f"{part}.{name}": tensor.float() for part, own in parts.items() for name, tensor in own.items()}
     return Weights(checkpoint.config, tensors, checkpoint.tokenizer)
+
+
+def fingerprint(model: str) -> str:
+    """Of a checkpoint: its manifest has the sums of all its files."""
+    digest = hashlib.sha256()
+    for path in sorted(located(model).glob("*.json")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def with_ear(weights: Weights, ear: Weights, model: str) -> Weights:
+    """These weights with the ear of `model`, and its thresholds. Raises SoundflowError if it hears otherwise."""
+    mine, theirs = (_of_ear(one.config) for one in (weights, ear))
+    if mine.ear is None or mine != theirs:
+        different = "; ".join(differences(theirs, mine)) or "it has none"
+        raise SoundflowError(f"the ear of {model} does not fit this model: {different}")
+    heard = {name: tensor for name, tensor in ear.tensors.items() if name.startswith(_EAR)}
+    config = replace(weights.config, threshold=ear.config.threshold, answering=ear.config.answering)
+    return replace(weights, config=config, tensors={**weights.tensors, **heard})
+
+
+def _of_ear(config: InteractionConfig) -> InteractionConfig:
+    """Without what an ear does not depend on."""
+    return replace(COMPACT, tower=replace(config.tower, adapter=0), ear=config.ear, ear_memory=config.ear_memory)
 
 
 def plan_for(config: InteractionConfig, wanted: str, model: str) -> Plan:

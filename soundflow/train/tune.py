@@ -32,7 +32,7 @@ class Decider:
     def __init__(self, weights: Weights, threshold: float) -> None:
         config = weights.config
         self._weights, self._config, self._threshold = weights, config, threshold
-        parts = {part: _part(weights, part) for part in ("tower", "decoder", "ear")}
+        parts = {part: weights.part(part) for part in ("tower", "decoder", "ear")}
         self._tower = Tower(config.tower, config.decoder.width)
         self._tower.load_state_dict(parts["tower"])
         self._ear = config.ear is not None and config.ear_memory is not None
@@ -141,8 +141,3 @@ def patient(weights: Weights, data: Sequence[Encoded], threshold: float) -> Pati
     kinds = sorted({turn.kind for one in wake for turn in one.item.turns})
     events = judge(decisions(weights, wake, Mode.ANSWER, chosen), kinds)
     return Patience(chosen, wakes, hours, events.hits, events.deserving)
-
-
-def _part(weights: Weights, part: str) -> dict[str, torch.Tensor]:
-    prefix = f"{part}."
-    return {name.removeprefix(prefix): t for name, t in weights.tensors.items() if name.startswith(prefix)}

@@ -18,6 +18,7 @@ from torch import Tensor
 from model_worker.archives import file_sha256
 from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.formats.base import Find, base_store
+from model_worker.interaction.formats.difference import SUFFIXES
 from model_worker.interaction.formats.weights import (
     SINGLE,
     CheckpointError,
@@ -63,13 +64,13 @@ def sources(directory: Path, config: InteractionConfig, find: Find | None = None
             f"{directory}: {', '.join(changed)} is not what {MANIFEST} lists (size and sha256). Fetch it again."
         )
     own = SafeStore(path for path in paths if path.suffix == ".safetensors")
-    base = base_store(manifest.get("base", {}), config, own.shapes, find, directory)
+    base = base_store(manifest.get("base", {}), config, own, find, directory)
     return [(own, translate), (base, translate)]
 
 
 def translate(name: str) -> Sequence[Part]:
-    """Our own names are ours."""
-    return (Part(name),)
+    """Our own names are ours. What differs from a base is in what base_store made of both."""
+    return () if name.endswith(SUFFIXES) else (Part(name),)
 
 
 def save(
