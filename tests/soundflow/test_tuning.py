@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from calls.settings import Settings
+from model_worker.catalogue import Catalogue, CatalogueError
 from model_worker.interaction.config import SMALL, TEST
 from model_worker.interaction.make import make_tokenizer
 from soundflow import shards
@@ -28,9 +29,9 @@ from soundflow.errors import SoundflowError
 from soundflow.features import Encoded
 from soundflow.items import EITHER, RESPOND, Item, Turn
 from soundflow.train.examples import Crop, decoder_example, response, targets
-from soundflow.train.run import maker
+from soundflow.train.run import curve, maker
 from soundflow.train.stages import PLANS, tuning
-from soundflow.train.start import plan_for
+from soundflow.train.start import plan_for, trained
 from tests.soundflow.making import made_item
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +140,46 @@ def test_train_then_tune(folders: tuple[Path, Path], tmp_path: Path, capsys: pyt
         train.main([*few, "--from", str(first / "model"), feedback, str(tuned)], Settings())
     with pytest.raises(SoundflowError, match="no compact model"):
         train.main([*few, "--config", "compact", "--from", str(first / "model"), feedback, str(tuned)], Settings())
+
+
+def test_an_ear_that_was_trained_is_taken_as_it_is(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data = str(folders[0])
+    few = ["--steps", "1", "--threads", "1"]
+    assert train.main([*few, data, str(tmp_path / "first")], Settings()) == 0
+    ear = str(tmp_path / "first" / "model")
+    assert train.main([*few, "--seed", "2", "--ear", ear, data, str(tmp_path / "second")], Settings()) == 0
+    assert not (tmp_path / "second" / "ear").exists()  # no stage of its own
+    first, second = (trained(str(tmp_path / name / "model"), Catalogue().path) for name in ("first", "second"))
+    assert second.config.threshold == first.config.threshold
+    for name, tensor in first.tensors.items():
+        same = torch.equal(tensor, second.tensors[name])
+        if name.startswith(("ear.", "tower.ear.", "tower.tap_")):
+            assert same, name
+        elif name.startswith("decoder.layers.") and name.endswith("proj.weight"):
+            assert not same, name
+    with pytest.raises(SoundflowError, match=r"the ear of compact does not fit this model: .*ear\.width 256, not 96"):
+        train.main([*few, "--ear", "compact", data, str(tmp_path / "third")], settings_with_whisper())
+    with pytest.raises(SystemExit):
+        train.main(["--ear", ear, "--from", ear, data, str(tmp_path / "third")], Settings())
+
+
+def settings_with_whisper() -> Settings:
+    try:
+        Catalogue(Settings().models).path("whisper-base")
+    except CatalogueError as error:
+        pytest.skip(str(error))
+    return Settings()
+
+
+def test_a_rate_of_ones_own_is_that_of_every_stage(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--steps", "1", "--threads", "1", "--rate", "0.0004"]
+    assert train.main([*few, str(folders[0]), str(tmp_path / "out")], Settings()) == 0
+    rates = {point["rate"] for point in curve(tmp_path / "out", PLANS["test"])}
+    assert rates == {0.0004}  # the first step of a warm-up of one
+    with pytest.raises(SystemExit):
+        train.main(["--rate", "-1", str(folders[0]), str(tmp_path / "x")], Settings())
 
 
 def test_a_dry_run_of_the_large_model(

@@ -14,6 +14,7 @@ from calls.settings import Settings
 from soundflow import config
 from soundflow.clips import Rules, scan
 from soundflow.commands import wake as command
+from soundflow.errors import SoundflowError
 from soundflow.items import EITHER, RESPOND, SILENT, Item, Turn
 from soundflow.material import Material
 from soundflow.shards import read
@@ -296,6 +297,11 @@ def test_only_what_a_model_gets_wrong(
     streams = list(read(tmp_path / "a", "train", check=True))
     assert len(streams) == 3
     assert all(item.turns[0].begin_s == 0.0 for item in streams)  # each carries one thing from its beginning
+    with pytest.raises(SoundflowError, match="was begun with other hard; name another directory"):
+        command.main([str(tmp_path / "a"), "--hard", str(tmp_path / "never"), *common], Settings())
+    again = [*common, "--seed", "2", "--carried", "0.5"]
+    with pytest.raises(SoundflowError, match="other carried and seed"):
+        command.main([str(tmp_path / "a"), "--hard", str(tmp_path / "always"), *again], Settings())
     alone = [*common, "--seed", "2"]
     assert command.main([str(tmp_path / "n"), "--hard", str(tmp_path / "never"), *alone], Settings()) == 0
     for item in read(tmp_path / "n", "train", check=True):  # it misses whoever speaks in the end, and nothing else
