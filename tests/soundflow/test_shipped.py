@@ -24,6 +24,7 @@ from model_worker.interaction.load import SHIPPED, located
 from soundflow import synth
 
 COMPACT = SHIPPED / "compact"
+WITH_WORDS = SHIPPED / "compact-lm"
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,23 @@ def test_it_is_found_by_its_name_and_no_other() -> None:
     assert sum(path.stat().st_size for path in COMPACT.iterdir()) < 20_000_000
     with pytest.raises(SettingsError, match="compact"):
         located("no-such-model")
+
+
+def test_the_one_with_a_language_model_has_the_same_ear_and_stays_small() -> None:
+    together = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
+    assert together < 60_000_000
+    catalogue = Catalogue()
+    try:
+        catalogue.path("whisper-base")
+        catalogue.path("smollm2-135m")
+    except CatalogueError as error:
+        pytest.skip(str(error))
+    ear, other = load(COMPACT, find=catalogue.path), load(WITH_WORDS, find=catalogue.path)
+    assert (ear.config.threshold, ear.config.answering) == (other.config.threshold, other.config.answering)
+    assert ear.ear.keys() == other.ear.keys()
+    for name, tensor in ear.ear.items():
+        assert torch.equal(tensor, other.ear[name])
+    assert other.tokenizer.get_vocab_size() == other.config.tokens.lowest  # SmolLM2's words, then the markers
 
 
 def test_without_the_catalogue_it_says_what_it_builds_on() -> None:
