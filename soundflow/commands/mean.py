@@ -11,7 +11,7 @@ import torch
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow.base import Weights
-from soundflow.commands.shared import parser, share
+from soundflow.commands.shared import between, parser
 from soundflow.errors import SoundflowError
 from soundflow.train.run import save
 from soundflow.train.start import differences, trained
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options = parser("mean", _ABOUT)
     options.add_argument("out", type=Path, help="directory for the model")
     options.add_argument("models", nargs="+", metavar="MODEL", help="a directory, or `compact`; twice counts twice")
-    options.add_argument("--threshold", type=share, help="to respond above (default: the first model's)")
-    options.add_argument("--answering", type=share, help="the same on calls that are answered")
+    options.add_argument("--threshold", type=between, help="to respond above (default: the first model's)")
+    options.add_argument("--answering", type=between, help="the same on calls that are answered")
     given = options.parse_args(arguments)
     if len(given.models) < 2:
         options.error("a mean is of two models or more: OUT MODEL MODEL ...")

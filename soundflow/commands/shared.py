@@ -27,10 +27,25 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
 
 def share(text: str) -> float:
     """An argument from 0 to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("must be from 0 to 1")
     return value
+
+
+def between(text: str) -> float:
+    """An argument more than 0 and less than 1."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("must be more than 0 and less than 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
 
 
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:

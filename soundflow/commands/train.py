@@ -16,7 +16,7 @@ from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow import shards
 from soundflow.base import Weights
-from soundflow.commands.shared import bar, parser, share
+from soundflow.commands.shared import bar, between, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder, fast
 from soundflow.train.dry import dry_run
@@ -38,8 +38,10 @@ _FEW = 20  # events to respond to and to be silent at, each, that a threshold ca
 def main(arguments: Sequence[str], settings: Settings) -> int:
     options = _options()
     given = options.parse_args(arguments)
-    if given.start and given.ear:
-        options.error("--from tunes a whole model, its ear too: give it or --ear")
+    if given.ear and (given.start or given.whole):
+        options.error("--from tunes a whole model, its ear too: give it, with or without --whole, or --ear")
+    if given.share == 1:
+        options.error("--share 1 would learn nothing from FOLDER")
     if given.threads:
         torch.set_num_threads(given.threads)
     folders = [Folder.of(given.folder, "train"), *(Folder.of(path, "train") for path in given.beside)]
@@ -65,7 +67,7 @@ def _options() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.add_argument(
         "--ear", default="", metavar="MODEL",
-        help="take the ear of this model, a directory or `compact`, and train only the tier that speaks",
+        help="take the ear of this model, a directory or `compact`, and train only the tier that speaks of --config",
     )  # fmt: skip
     options.add_argument("--whole", action="store_true", help="with --from: all stages at their own rates and lengths")
     options.add_argument(
@@ -75,7 +77,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--share", type=share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
-    options.add_argument("--rate", type=share, help="of every stage at its highest, instead of the configuration's")
+    options.add_argument("--rate", type=between, help="of every stage at its highest, instead of the configuration's")
     options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
     options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
@@ -151,10 +153,9 @@ def _at_rate(plan: Plan, rate: float | None) -> Plan:
 
 def _begin(given: argparse.Namespace) -> None:
     """Note what a run began with. Raises SoundflowError if OUT is of a run that began otherwise."""
-    models = {"--from": given.start, "--ear": given.ear}
-    told = {option: fingerprint(model) if model else "" for option, model in models.items()}
-    folders = [str(path.resolve()) for path in (given.folder, *given.beside)]
-    shards.begin(given.out / BEGUN, {**told, "folders": folders, "--share": given.share})
+    told = {"from": fingerprint(given.start) if given.start else "", "share": given.share}
+    told["folders"] = [str(path.resolve()) for path in (given.folder, *given.beside)]
+    shards.begin(given.out / BEGUN, told | ({"ear": fingerprint(given.ear)} if given.ear else {}))
 
 
 def _encode(weights: Weights, folders: Sequence[Folder], together: Processes) -> None:
@@ -184,6 +185,8 @@ def _finish(
         if chosen := patient(tuned, everything, threshold):
             answering = chosen.threshold
             print(f"threshold {answering:.2f} on calls that are answered: {chosen}")
+    elif given.ear:
+        print(f"threshold {threshold:.2f}, as {given.ear} has it: it is the ear's")
     elif given.start:
         print(f"threshold {threshold:.2f} as before: there is too little in the dev shards to choose another by")
     if given.start:

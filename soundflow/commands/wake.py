@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,8 +91,10 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         options.error(f"--hard finds {_MOST_HARD} streams at most: take another --seed and another folder for more")
     choose = _chooser(given.hard, settings) if given.hard else None
     chosen = material(config.load(given.config), given.home, settings, rules)
-    if begin(given.folder / BEGUN, _told(given, chosen)):
-        sweep(given.folder)
+    if not (given.folder / BEGUN).is_file() and any(given.folder.glob("*.shard")):
+        raise SoundflowError(f"{given.folder} holds shards of something else; name an empty or a new folder")
+    begin(given.folder / BEGUN, _told(given, chosen))
+    sweep(given.folder)
     if unknown := Counter(c.label for c in chosen.clips.clips if c.group == "sound" and c.label not in SOUNDS):
         listed = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
         print(f"the sound policy says nothing of these recordings, so they are not used: {listed}")
@@ -145,13 +148,14 @@ def _streams(
 
 
 def _told(given: argparse.Namespace, chosen: Material) -> dict[str, Any]:
-    """What must not change while a folder is being filled; that there are to be more streams may."""
-    told = {"clips": chosen.clips.fingerprint(), "hard": ""}
+    """What must not change while a folder is being filled; that there are to be more shards may."""
+    configured = json.loads(json.dumps(config.load(given.config).as_dict()))
+    told = {"clips": chosen.clips.fingerprint(), "hard": "", "config": configured}
     if given.hard:
         from soundflow.train.start import fingerprint  # with torch
 
         told["hard"] = fingerprint(given.hard)
-    return told | {name: getattr(given, name) for name in ("config", "seed", "carried", "telephone")}
+    return told | {name: getattr(given, name) for name in ("seed", "carried", "telephone")}
 
 
 def _chooser(model: str, settings: Settings) -> Callable[[Sequence[Item]], list[Item]]:

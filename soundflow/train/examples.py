@@ -82,7 +82,8 @@ def decoder_example(
         prefix = [config.tokens.offline, *prefix[1:]]
         first = min(said, default=None)
         stop = end - start if first is None else first + 1
-        answer = said[first] if first is not None else [config.tokens.text_begin, config.tokens.text_end]
+        empty = [config.tokens.text_begin] if crop.told else [config.tokens.text_begin, config.tokens.text_end]
+        answer = said[first] if first is not None else empty
         return Example(offline(config.tokens, prefix, stop, answer), one.states[start : start + stop])
     layout = streaming(Markers.of_decoder(config.tokens), prefix, labels, said, words=True)
     return Example(layout, one.states[start:end])

@@ -51,10 +51,13 @@ def run(
 
     `data` are encoded train items; so large a `share` of what is learnt from is drawn from `beside` instead.
 
-    Returns the trained model. Raises SoundflowError for no data, and what Trainer does.
+    Returns the trained model. Raises SoundflowError for no data, or nothing to say in it, and what Trainer does.
     """
     if not data:
         raise SoundflowError("nothing to train on: build train shards first")
+    told = any(turn.respond for one in (*data, *beside) for turn in one.item.turns)
+    if not told and any(stage.crop.told for stage in plan.stages):
+        raise SoundflowError("no stream has a response that a writer could learn: name shards that have, --beside")
     tensors = dict(weights.tensors)
     for stage in plan.stages:
         network = Network(plan.model, (stage.tier,), plan.rank, plan.seed)
@@ -91,16 +94,16 @@ def maker(
 ) -> Callable[[np.random.Generator], Example]:
     """Draws examples of a stage, every item equally likely, but for the share of those beside."""
 
-    def draw(rng: np.random.Generator) -> Example:
-        pool = beside if beside and rng.random() < share else data
+    def draw(pool: Sequence[Encoded], rng: np.random.Generator) -> Example:
         one = pool[int(rng.integers(len(pool)))]
         if stage.tier == EAR:
             return ear_example(one, stage.crop, rng)
         return decoder_example(plan.model, weights.tokenizer, one, stage.crop, rng, finished=stage.finished)
 
     def make(rng: np.random.Generator) -> Example:
+        pool = beside if beside and rng.random() < share else data
         for _ in range(_DRAWS if stage.crop.told else 1):
-            example = draw(rng)
+            example = draw(pool, rng)
             if (example.layout.words != LOSS_MASK).any():
                 break
         return example
@@ -124,9 +127,9 @@ def save(
     base = {"tower": WHISPER} if is_whisper(config) else {}
     kept = {name: tensor for name, tensor in weights.tensors.items() if not (base and name.startswith(FROZEN))}
     if find and is_smollm(config):
-        base["decoder"] = SMOLLM
         language = {f"decoder.{name}": t for name, t in llama_decoder(find(SMOLLM), config.decoder).items()}
-        kept = differences(kept, language)
+        whole, kept = set(kept), differences(kept, language)
+        base |= {} if whole == set(kept) else {"decoder": SMOLLM}
     tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))
     native.save(directory, config, tensors, weights.tokenizer, base=base)
 

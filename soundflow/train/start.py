@@ -17,8 +17,8 @@ from soundflow.train.stages import PLANS, Plan
 
 _FREE = ("name", "threshold", "answering", "words_a_chunk", "longest")
 """What two configs may differ in and still be of one shape: no tensor depends on it."""
-_EAR = ("ear.", "tower.ear.", "tower.tap_")
-"""Tensors of an ear: it has learnt on states with these statistics."""
+_OF_WRITER = ("decoder.", "tower.adapter.", "tower.proj.")
+"""Tensors that an ear does not depend on."""
 
 
 def trained(model: str, find: Find) -> Weights:
@@ -44,9 +44,9 @@ def with_ear(weights: Weights, ear: Weights, model: str) -> Weights:
     """These weights with the ear of `model`, and its thresholds. Raises SoundflowError if it hears otherwise."""
     mine, theirs = (_of_ear(one.config) for one in (weights, ear))
     if mine.ear is None or mine != theirs:
-        different = "; ".join(differences(theirs, mine)) or "it has none"
-        raise SoundflowError(f"the ear of {model} does not fit this model: {different}")
-    heard = {name: tensor for name, tensor in ear.tensors.items() if name.startswith(_EAR)}
+        different = "; ".join(differences(theirs, mine)) if mine.ear and theirs.ear else "one of them has none"
+        raise SoundflowError(f"the ear of {model} does not fit this --config: {different}")
+    heard = {n: t for n, t in ear.tensors.items() if not n.startswith(_OF_WRITER)}
     config = replace(weights.config, threshold=ear.config.threshold, answering=ear.config.answering)
     return replace(weights, config=config, tensors={**weights.tensors, **heard})
 

@@ -21,7 +21,9 @@ from model_worker.interaction.config import COMPACT, TEST
 from model_worker.interaction.make import make_tokenizer
 from model_worker.interaction.tokens import LOSS_MASK
 from soundflow.base import Weights
+from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder
+from soundflow.items import Item
 from soundflow.train.examples import Crop
 from soundflow.train.loop import batched
 from soundflow.train.low_rank import marker_rows, merged
@@ -85,14 +87,37 @@ def test_what_serves_says_what_was_trained(weights: Weights, data: list[Encoded]
     torch.testing.assert_close(lowered(*given).total, plain(*given).total, atol=1e-4, rtol=1e-4)
 
 
-def test_a_told_crop_ends_with_a_response(weights: Weights, data: list[Encoded]) -> None:
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_told_crop_ends_with_a_response(weights: Weights, data: list[Encoded], finished: bool) -> None:
     rng = np.random.default_rng(3)
-    make = maker(PLAN, STAGE, weights, data)
+    silent = [replace(one, item=without_responses(one.item)) for one in data]
+    make = maker(PLAN, replace(STAGE, finished=finished), weights, [*data, *silent, *silent])
     for _ in range(20):
         example = make(rng)
         assert int(example.layout.ids[-1]) == CONFIG.tokens.text_end
         assert (example.layout.words != LOSS_MASK).any()
-        assert example.layout.chunk.max() == len(example.states) - 1
+        assert (example.layout.words == CONFIG.tokens.text_end).any()
+        assert (example.layout.words >= 0).sum() > 2  # an emotion, words, and their end
+        if not finished:
+            assert example.layout.chunk.max() == len(example.states) - 1
+
+
+def test_where_nothing_is_said_no_writer_is_trained_and_a_share_is_kept(
+    weights: Weights, data: list[Encoded], tmp_path: Path
+) -> None:
+    silent = [replace(one, item=without_responses(one.item)) for one in data]
+    with pytest.raises(SoundflowError, match="no stream has a response"):
+        run(PLAN, weights, silent, tmp_path)
+    rng = np.random.default_rng(4)
+    short = [replace(data[0], states=data[0].states * 0)]
+    make = maker(PLAN, STAGE, weights, [*short, *silent, *silent], data[1:], 0.5)
+    from_data = sum(bool((make(rng).states == 0).all()) for _ in range(200))
+    assert 70 < from_data < 130  # whatever is drawn again is drawn from the same
+
+
+def without_responses(item: Item) -> Item:
+    turns = tuple(replace(turn, respond=False, reply="", early=False) for turn in item.turns)
+    return replace(item, turns=turns)
 
 
 def test_of_a_tuned_language_model_a_few_megabytes_are_stored(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from model_worker.interaction.formats.weights import CheckpointError, Store
 
 UP, DOWN, MARKERS = ".up", ".down", ".markers"
 SUFFIXES = (UP, DOWN, MARKERS)
-NOISE = 1e-3  # of the largest singular value: less than that is rounding
 _WEIGHT = ".weight"
 
 
@@ -37,26 +36,31 @@ def differences(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> di
         changed = len(tensor) - int((tensor != old).any(dim=1).nonzero()[0])  # rows, from the first to the end
         if changed < len(tensor) // 2:
             out[f"{layer}{MARKERS}"] = tensor[-changed:].clone()
-        elif narrow := _narrow(tensor - old):
+        elif narrow := _narrow(tensor, old):
             out[f"{layer}{UP}"], out[f"{layer}{DOWN}"] = narrow
         else:
             out[name] = tensor
     return out
 
 
-def _narrow(change: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Two factors of a matrix, each as large as the other; None if they would not be half as large as it."""
-    left, sizes, right = torch.linalg.svd(change.double(), full_matrices=False)
-    rank = int((sizes > sizes[0] * NOISE).sum())
-    if rank * sum(change.shape) > change.numel() // 2:
+def _narrow(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Two factors of what was added to a matrix, each as large as the other; None if they would not be half as large as
+    it. What the sum was rounded by is left out: as a matrix it is about as large as `noise`."""
+    left, sizes, right = torch.linalg.svd(new.double() - old.double(), full_matrices=False)
+    noise = torch.finfo(torch.float32).eps * float(old.abs().max()) * sum(size**0.5 for size in old.shape)
+    rank = int((sizes > noise).sum())
+    if rank * sum(old.shape) > old.numel() // 2:
         return None
     root = sizes[:rank].sqrt()
     return (left[:, :rank] * root).float(), (root[:, None] * right[:rank]).float()
 
 
-def restored(base: Mapping[str, Tensor], own: Store) -> dict[str, Tensor]:
-    """The base with the differences that `own` has. Raises CheckpointError for one that does not fit."""
-    out = dict(base)
+def restored(base: dict[str, Tensor], own: Store) -> dict[str, Tensor]:
+    """The base with the differences that `own` has: in place, so that no matrix is there twice.
+
+    Raises CheckpointError for one that does not fit.
+    """
+    out = base
     for name in own.shapes:
         if not name.endswith(SUFFIXES):
             continue

@@ -16,6 +16,7 @@ from model_worker.interaction.formats.base import Held
 from model_worker.interaction.formats.difference import differences, restored
 from model_worker.interaction.formats.weights import CheckpointError
 
+torch.manual_seed(0)
 BASE = {
     "a.weight": torch.randn(40, 24),
     "b.weight": torch.randn(30, 24),
@@ -47,7 +48,7 @@ def test_only_what_differs_is_stored_and_all_of_it_comes_back() -> None:
         "norm.weight": (24,),
         "adapter.weight": (3, 24),
     }
-    back = restored(BASE, Held(stored)) | {name: stored[name] for name in stored if name.endswith(".weight")}
+    back = restored(dict(BASE), Held(stored)) | {name: stored[name] for name in stored if name.endswith(".weight")}
     assert back.keys() == model.keys()
     for name, tensor in model.items():
         torch.testing.assert_close(back[name], tensor, atol=1e-5, rtol=1e-5)
@@ -69,4 +70,4 @@ def test_only_what_differs_is_stored_and_all_of_it_comes_back() -> None:
 )
 def test_a_difference_that_does_not_fit_is_refused_by_name(broken: dict[str, Tensor], told: str) -> None:
     with pytest.raises(CheckpointError, match=told):
-        restored(BASE, Held(broken))
+        restored(dict(BASE), Held(broken))
