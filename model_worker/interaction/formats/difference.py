@@ -60,7 +60,6 @@ def restored(base: dict[str, Tensor], own: Store) -> dict[str, Tensor]:
 
     Raises CheckpointError for one that does not fit.
     """
-    out = base
     for name in own.shapes:
         if not name.endswith(SUFFIXES):
             continue
@@ -69,13 +68,13 @@ def restored(base: dict[str, Tensor], own: Store) -> dict[str, Tensor]:
         if other and f"{layer}{other}" not in own.shapes:
             raise CheckpointError(f"{name} is stored without its other half {layer}{other}. Fetch it again.")
         weight = f"{layer}{_WEIGHT}"
-        if weight not in out:
+        if weight not in base:
             raise CheckpointError(f"{name} is stored as a difference, but its base has no {weight}.")
         if name.endswith(MARKERS):
-            out[weight] = _with_rows(out[weight].float(), name, own)
+            base[weight] = _with_rows(base[weight].float(), name, own)
         elif name.endswith(UP):
-            out[weight] = _with_product(out[weight].float(), name, f"{layer}{DOWN}", own)
-    return out
+            base[weight] = _with_product(base[weight].float(), name, f"{layer}{DOWN}", own)
+    return base
 
 
 def _with_rows(weight: Tensor, name: str, own: Store) -> Tensor:

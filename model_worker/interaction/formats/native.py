@@ -88,7 +88,7 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
     names = [TOKENIZER]
-    tokenizer.save(str(directory / TOKENIZER))
+    tokenizer.save(str(directory / TOKENIZER), pretty=False)
     held: dict[str, Tensor] = {}
     size = 0
     for name, tensor in tensors:
