@@ -100,8 +100,6 @@ class InteractionConfig:
         beside the cascade) need not know how sure of itself a model was trained to be.
         """
         threshold = min(max(self.threshold_in(mode), 0.0), 1.0)
-        if threshold == 0.5:
-            return probability
         respond, silent = probability * (1.0 - threshold), (1.0 - probability) * threshold
         return respond / (respond + silent) if respond + silent else 0.5
 

@@ -11,7 +11,7 @@ import torch
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow.base import Weights
-from soundflow.commands.shared import between, parser
+from soundflow.commands.shared import MODEL, between, parser
 from soundflow.errors import SoundflowError
 from soundflow.train.run import save
 from soundflow.train.start import differences, trained
@@ -24,7 +24,7 @@ the first one's; measure and choose anew."""
 def main(arguments: Sequence[str], settings: Settings) -> int:
     options = parser("mean", _ABOUT)
     options.add_argument("out", type=Path, help="directory for the model")
-    options.add_argument("models", nargs="+", metavar="MODEL", help="a directory, or `compact`; twice counts twice")
+    options.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL}; twice counts twice")
     options.add_argument("--threshold", type=between, help="to respond above (default: the first model's)")
     options.add_argument("--answering", type=between, help="the same on calls that are answered")
     given = options.parse_args(arguments)

@@ -18,6 +18,9 @@ from soundflow.material import Material
 from soundflow.sources import HOME, database
 from soundflow.speech import Speech
 
+MODEL = "a directory, `compact` or `compact-lm`"
+"""What names a trained model."""
+
 
 def parser(name: str, about: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=f"offhook soundflow {name}", description=about)

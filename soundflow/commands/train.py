@@ -15,8 +15,8 @@ from calls.model import Mode
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow import shards
-from soundflow.base import Weights
-from soundflow.commands.shared import bar, between, parser, share
+from soundflow.base import SMOLLM, Weights, is_smollm
+from soundflow.commands.shared import MODEL, bar, between, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder, fast
 from soundflow.train.dry import dry_run
@@ -63,11 +63,11 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--config", default="", choices=tuple(PLANS), help="test, or what --from is")
     options.add_argument(
         "--from", dest="start", default="", metavar="MODEL",
-        help="tune this model, a directory or `compact`, and train none from base weights: few steps, low rate",
+        help=f"tune this model ({MODEL}) and train none from base weights: few steps, low rate",
     )  # fmt: skip
     options.add_argument(
         "--ear", default="", metavar="MODEL",
-        help="take the ear of this model, a directory or `compact`, and train only the tier that speaks of --config",
+        help=f"take the ear of this model ({MODEL}) and train only the tier that speaks of --config",
     )  # fmt: skip
     options.add_argument("--whole", action="store_true", help="with --from: all stages at their own rates and lengths")
     options.add_argument(
@@ -116,6 +116,8 @@ def _train(given: argparse.Namespace, settings: Settings, folders: Sequence[Fold
     plan = _at_rate(_shortened(replace(plan, seed=given.seed), given.steps), given.rate)
     if not given.threads and plan.name == PLANS["test"].name:
         torch.set_num_threads(1)  # matrices this small: threads would only wait for each other
+    if is_smollm(plan.model):
+        catalogue.path(SMOLLM)  # what is stored is what differs from it: better told now than after hours
     if together.first:
         _begin(given)
         _encode(weights, folders, together)

@@ -16,12 +16,12 @@ from calls.audio import SAMPLE_RATE
 from calls.settings import Settings
 from soundflow import config, synth, tones
 from soundflow.clips import DIGITS, Clips, Rules
-from soundflow.commands.shared import bar, material, parser, share
+from soundflow.commands.shared import MODEL, bar, material, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.items import Item, Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
-from soundflow.shards import begin, shard_path, sweep, write
+from soundflow.shards import Shard, begin, shard_path, sweep, write
 from soundflow.speech import SpeechError
 from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, TELEPHONE, Heard, Pcm, line, stream
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         help="of the streams that go through G.711 (%(default)s)",
     )  # fmt: skip
     options.add_argument(
-        "--hard", default="", metavar="MODEL", help="only streams that this model, a directory or `compact`, gets wrong"
+        "--hard", default="", metavar="MODEL", help=f"only streams that this model ({MODEL}) gets wrong"
     )
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args(arguments)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     for split, count in plan:
         shards = -(-count // PER_SHARD)
         sizes = [min(PER_SHARD, count - number * PER_SHARD) for number in range(shards)]
-        missing = [number for number in range(shards) if not shard_path(given.folder, split, number).is_file()]
+        missing = [number for number, size in enumerate(sizes) if not _is_there(given, split, number, size)]
         if not missing:
             continue
         with bar(f"{split}: recordings and voices") as tell:
@@ -123,6 +123,13 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         if few:
             print(f"{given.hard} gets too little wrong: {few} of {count} {split} streams were not found")
     return 0
+
+
+def _is_there(given: argparse.Namespace, split: Split, number: int, size: int) -> bool:
+    """Whether a shard is finished: one that ended a shorter run is made anew when more streams are asked for. Of the
+    hard ones there may be no more, so a short shard of them stays."""
+    path = shard_path(given.folder, split, number)
+    return path.is_file() and (len(Shard(path)) >= size or bool(given.hard and split == "train"))
 
 
 def _streams(

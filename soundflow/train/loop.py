@@ -190,8 +190,11 @@ class Trainer:
             raise SoundflowError(
                 f"{self.path} is of a stage or a seed of other settings: name another directory, or remove it"
             )
+        mine = dict(self.network.learning())
+        if {name: p.shape for name, p in mine.items()} != {name: t.shape for name, t in state["weights"].items()}:
+            raise SoundflowError(f"{self.path} is of a model of another shape or rank: name another directory")
         with torch.no_grad():
-            for name, parameter in self.network.learning():
+            for name, parameter in mine.items():
                 parameter.copy_(state["weights"][name])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

@@ -25,11 +25,11 @@ from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder
 from soundflow.items import Item
 from soundflow.train.examples import Crop
-from soundflow.train.loop import batched
+from soundflow.train.loop import Trainer, batched
 from soundflow.train.low_rank import marker_rows, merged
 from soundflow.train.network import DECODER, Network, Weighting
 from soundflow.train.prepare import starting
-from soundflow.train.run import maker, run, save
+from soundflow.train.run import maker, memory_of, run, save
 from soundflow.train.stages import LOW_RANK, Plan, Stage
 from soundflow.train.start import trained
 from tests.soundflow.making import made_item
@@ -65,6 +65,27 @@ def test_only_what_stands_beside_learns_and_two_stages_stay_of_one_rank(
     moved = (after["decoder.embed_tokens.weight"] != weights.tensors["decoder.embed_tokens.weight"]).any(dim=1)
     assert not moved[: -marker_rows(CONFIG)].any()
     assert moved[CONFIG.tokens.text_end]
+
+
+def test_a_run_that_was_killed_comes_to_the_same_weights_and_no_other_rank_goes_on(
+    weights: Weights, data: list[Encoded], tmp_path: Path
+) -> None:
+    def trainer(plan: Plan, folder: str) -> Trainer:
+        network = Network(CONFIG, (DECODER,), plan.rank, plan.seed)
+        network.load(weights.tensors)
+        make = maker(plan, STAGE, weights, data)
+        return Trainer(network, STAGE, memory_of(plan, STAGE), make, tmp_path / folder)
+
+    whole = trainer(PLAN, "whole")
+    whole.run(every=1)
+    trainer(PLAN, "killed").run(until=2, every=1)
+    again = trainer(replace(PLAN, seed=7), "killed")  # begun elsewhere: all that learns is in the checkpoint
+    assert again.resume()
+    again.run(every=1)
+    for (name, one), (_, other) in zip(whole.network.learning(), again.network.learning(), strict=True):
+        assert torch.equal(one, other), name
+    with pytest.raises(SoundflowError, match="another shape or rank"):
+        trainer(replace(PLAN, rank=RANK + 1), "killed").resume()
 
 
 def test_what_serves_says_what_was_trained(weights: Weights, data: list[Encoded]) -> None:
@@ -122,14 +143,7 @@ def without_responses(item: Item) -> Item:
 
 def test_of_a_tuned_language_model_a_few_megabytes_are_stored(tmp_path: Path) -> None:
     find = Catalogue().path
-    try:
-        find("smollm2-135m")
-        find("whisper-base")
-    except ModelMissing as error:
-        pytest.skip(str(error))
-    weights = starting(COMPACT, Catalogue(), 1)
-    name = "decoder.layers.7.mlp.up_proj.weight"
-    weights.tensors[name] = weights.tensors[name] + 0.01 * torch.randn(1536, 4) @ torch.randn(4, 576)
+    weights, name = slightly_tuned()
     save(weights, tmp_path, threshold=0.3, find=find)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 20e6
     back = trained(str(tmp_path), find)
@@ -137,3 +151,32 @@ def test_of_a_tuned_language_model_a_few_megabytes_are_stored(tmp_path: Path) ->
         torch.testing.assert_close(back.tensors[tensor], weights.tensors[tensor], atol=1e-3, rtol=1e-2)
     assert load(tmp_path, find=find).config.threshold == 0.3
     assert make_tokenizer().get_vocab_size() != back.tokenizer.get_vocab_size()  # it is the language model's own
+
+
+def test_a_model_that_is_stored_as_differences_is_tuned_and_stored_as_them_again(tmp_path: Path) -> None:
+    weights, name = slightly_tuned()
+    find = Catalogue().path
+    save(weights, tmp_path / "first", threshold=0.3, find=find)
+    before = trained(str(tmp_path / "first"), find)
+    item = made_item(1, 12)
+    data = [Encoded(item, Encoder(COMPACT, before.part("tower")).states([item])[0])]
+    plan = Plan(COMPACT, (replace(STAGE, steps=1, batch=1, rate=1e-3),), rank=2)
+    after = run(plan, before, data, tmp_path / "run")
+    save(after, tmp_path / "tuned", threshold=0.3, find=find)
+    assert sum(path.stat().st_size for path in (tmp_path / "tuned").iterdir()) < 30e6
+    back = trained(str(tmp_path / "tuned"), find).tensors
+    for matrix in (name, "decoder.layers.3.mlp.up_proj.weight", "decoder.embed_tokens.weight"):
+        assert not torch.equal(after.tensors[matrix], before.tensors[matrix])
+        torch.testing.assert_close(back[matrix], after.tensors[matrix], atol=1e-3, rtol=1e-2)
+
+
+def slightly_tuned() -> tuple[Weights, str]:
+    """A language model of which one matrix has learnt something, and that matrix's name."""
+    try:
+        weights = starting(COMPACT, Catalogue(), 1)
+    except ModelMissing as error:
+        pytest.skip(str(error))
+    name, generator = "decoder.layers.7.mlp.up_proj.weight", torch.Generator().manual_seed(1)
+    narrow = torch.randn(1536, 4, generator=generator) @ torch.randn(4, 576, generator=generator)
+    weights.tensors[name] = weights.tensors[name] + 0.01 * narrow
+    return weights, name

@@ -255,7 +255,9 @@ def test_the_command(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.Cap
     sums = {shard.name: hashlib.sha256(shard.read_bytes()).hexdigest() for shard in folder.glob("*.shard")}
     assert sorted(sums) == ["dev-00000.shard", "train-00000.shard", "train-00001.shard"]
     (folder / "train-00001.shard").unlink()
-    assert command.main(arguments, Settings()) == 0
+    assert command.main([*arguments, "--items", "26"], Settings()) == 0
+    assert len(list(read(folder, "train"))) == 26
+    assert command.main(arguments, Settings()) == 0  # more are asked for: the short shard is filled up
     assert sums == {shard.name: hashlib.sha256(shard.read_bytes()).hexdigest() for shard in folder.glob("*.shard")}
 
 
