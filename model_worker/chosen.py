@@ -8,7 +8,7 @@ Everything heavy is imported where it is wanted: a worker of one model needs not
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from calls.errors import SettingsError
@@ -63,6 +63,23 @@ def load_to_decide_again(settings: Settings, environment: Mapping[str, str], cal
         cascade = Cascade(load_parts(catalogue, settings.worker_threads), patient=True)
         return _join(cascade, sounds, patient=True)
     return _interaction(settings, first, environment, settings.worker_threads, calls)
+
+
+def needed(settings: Settings, default: Sequence[str]) -> list[str]:
+    """Names in the catalogue of what the model, its voice and the wrap-up want; `default`: those of the cascade.
+
+    Raises SettingsError for a name that is no model, or a directory that is not there.
+    """
+    from model_worker.interaction.shipped import builds_on
+
+    first, second = _names(settings.model)
+    names = {"cascade": list(default), "echo": []}.get(first)
+    if names is None:
+        voice = [] if settings.voice_url else ["piper-joe"]
+        names = ["silero-vad", "whisper-base", *voice, *builds_on(first.removeprefix(INTERACTION))]
+    if second:
+        names += builds_on(second.removeprefix(INTERACTION))
+    return list(dict.fromkeys(names))
 
 
 def _names(model: str) -> tuple[str, str]:

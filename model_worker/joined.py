@@ -1,4 +1,4 @@
-"""Two models joined: words by the first, sounds by the second. `OFFHOOK_MODEL=cascade+interaction:compact`.
+"""Two models joined: words by the first, sounds by the second. `OFFHOOK_MODEL=cascade+interaction:small`.
 
     what is said                                  who says it                to whom
     --------------------------------------------  -------------------------  ---------------------------------------

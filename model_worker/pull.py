@@ -3,6 +3,7 @@
 python -m model_worker.pull                 the default models, whichever are missing
 python -m model_worker.pull --list [--json]
 python -m model_worker.pull kokoro          one model, or several
+python -m model_worker.pull --needed        what OFFHOOK_MODEL wants, and what it builds on
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from calls.errors import SettingsError
 from calls.settings import Settings
 from model_worker.archives import CatalogueError
 from model_worker.catalogue import Catalogue, ModelCorrupt, ModelMissing, ModelStatus
+from model_worker.chosen import needed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="offhook models", description="The weights offhook uses: list, pull.")
     parser.add_argument("names", nargs="*", help="models to pull; none: the default ones that are missing")
+    parser.add_argument("--needed", action="store_true", help="pull what OFFHOOK_MODEL wants instead")
     parser.add_argument("--list", action="store_true", help="list the catalogue instead")
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     arguments = parser.parse_args()
@@ -34,8 +39,10 @@ def main() -> int:
         if arguments.list:
             show(catalogue, console, arguments.json)
         else:
-            pull(catalogue, arguments.names, console)
-    except CatalogueError as error:
+            default = [model.name for model in catalogue.default_models()]
+            wanted = needed(settings, default) if arguments.needed else arguments.names or default
+            pull(catalogue, wanted, console)
+    except (CatalogueError, SettingsError) as error:
         print(f"offhook: {error}", file=sys.stderr)
         return 1
     return 0
@@ -72,9 +79,9 @@ def _row(status: ModelStatus) -> dict[str, str | int | bool]:
     }
 
 
-def pull(catalogue: Catalogue, names: list[str], console: Console) -> None:
+def pull(catalogue: Catalogue, names: Sequence[str], console: Console) -> None:
     wanted = []
-    for name in names or [model.name for model in catalogue.default_models()]:
+    for name in names:
         try:
             catalogue.path(name)
         except (ModelMissing, ModelCorrupt):

@@ -158,7 +158,7 @@ class Supervisor:
         await self._run_to_end("the database migration", "-m", "offhook.migrate")
         if s.model != "echo":
             self._say("checking the models")
-            await self._run_to_end("pulling the models", "-m", "model_worker.pull", *_weights(s))
+            await self._run_to_end("pulling the models", "-m", "model_worker.pull", "--needed")
 
     def _environment(self) -> dict[str, str]:
         """The services' settings: the user's, and what was started or made here."""
@@ -250,13 +250,6 @@ class Supervisor:
             if server is not None:
                 with contextlib.suppress(subprocess.SubprocessError):
                     server.stop()
-
-
-def _weights(settings: Settings) -> list[str]:
-    """The models of the catalogue that are wanted; none named: all the default ones."""
-    if settings.model == "cascade":
-        return []
-    return ["silero-vad", "whisper-base", *([] if settings.voice_url else ["piper-joe"])]  # the wrap-up, and a voice
 
 
 async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], object], verbose: bool = False) -> None:

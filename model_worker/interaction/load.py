@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -14,25 +13,9 @@ from model_worker.interaction.build import build, paced
 from model_worker.interaction.checkpoint import load
 from model_worker.interaction.formats.base import Find
 from model_worker.interaction.model import EARS_A_CALL, Interaction
+from model_worker.interaction.shipped import located
 
 log = logging.getLogger(__name__)
-
-SHIPPED = Path(__file__).with_name("weights")
-"""Models that come with this package, a directory each."""
-
-
-def located(directory: str) -> Path:
-    """A directory, or that of a model that comes with this package. Raises SettingsError."""
-    path = Path(directory).expanduser()
-    if directory and not path.is_dir() and path.name == directory:
-        path = SHIPPED / directory
-    if not directory or not path.is_dir():
-        shipped = ", ".join(sorted(own.name for own in SHIPPED.glob("*/"))) or "none"
-        raise SettingsError(
-            f"interaction:{directory}: there is no such directory; name a checkpoint's, or a model that comes with "
-            f"offhook ({shipped})"
-        )
-    return path
 
 
 def load_interaction(directory: str, calls: int, threads: int, find: Find | None = None, ears: int = 0) -> Interaction:

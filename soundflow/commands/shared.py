@@ -18,7 +18,7 @@ from soundflow.material import Material
 from soundflow.sources import HOME, database
 from soundflow.speech import Speech
 
-MODEL = "a directory, `compact` or `compact-lm`"
+MODEL = "a directory, `small` or `compact`"
 """What names a trained model."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from model_worker.interaction.checkpoint import load
 from model_worker.interaction.config import COMPACT, InteractionConfig
 from model_worker.interaction.formats.base import Find
-from model_worker.interaction.load import located
+from model_worker.interaction.shipped import located
 from soundflow.base import Weights
 from soundflow.errors import SoundflowError
 from soundflow.train.stages import PLANS, Plan

@@ -9,7 +9,7 @@ import pytest
 
 from calls.errors import OffhookError, SettingsError
 from calls.settings import Settings
-from model_worker.chosen import load, load_to_decide_again
+from model_worker.chosen import load, load_to_decide_again, needed
 from model_worker.interaction.config import TEST
 from model_worker.interaction.make import make_native
 from model_worker.interaction.model import Interaction
@@ -75,3 +75,22 @@ def test_a_directory_may_be_called_like_two_models(tmp_path: Path) -> None:
     make_native(tmp_path / "a+interaction:b", RandomWeights(TEST, seed=1))
     model = load_to_decide_again(Settings(model=f"interaction:{tmp_path / 'a+interaction:b'}"), {})
     assert model.name == "interaction:a+interaction:b"
+
+
+def test_what_a_model_builds_on_is_needed_too(tmp_path: Path) -> None:
+    make_native(tmp_path / "whole", RandomWeights(TEST, seed=1))
+    rest = ["silero-vad", "whisper-base", "piper-joe"]
+
+    def of(model: str) -> list[str]:
+        return needed(Settings(model=model), ["qwen"])
+
+    assert of("cascade") == ["qwen"]
+    assert of("echo") == []
+    assert of(f"interaction:{tmp_path / 'whole'}") == rest
+    assert of(f"interaction:{tmp_path}") == rest  # no checkpoint: whoever loads it says so
+    assert of("interaction:compact") == [*rest, "smollm2-135m"]
+    assert of("cascade+interaction:compact") == ["qwen", "smollm2-135m", "whisper-base"]
+    assert of("cascade+interaction:small") == ["qwen", "whisper-base"]
+    assert needed(Settings(model="interaction:small", voice_url="http://127.0.0.1:1"), []) == rest[:2]
+    with pytest.raises(SettingsError, match="no such directory"):
+        of("interaction:no-such-model")

@@ -250,14 +250,14 @@ def test_the_call_goes_on_when_the_second_model_breaks() -> None:
 @pytest.fixture(scope="module")
 def shipped(models: Models) -> Iterator[Joined]:
     models("whisper-base")
-    model = load_to_decide_again(Settings(model="echo+interaction:compact", worker_threads=1), os.environ)
+    model = load_to_decide_again(Settings(model="echo+interaction:small", worker_threads=1), os.environ)
     assert isinstance(model, Joined)
     yield model
     model.shut_down()
 
 
 def test_the_shipped_ear_tells_of_an_alarm_and_of_no_sneeze_and_no_clock(shipped: Joined) -> None:
-    assert shipped.name == "echo+interaction:compact"
+    assert shipped.name == "echo+interaction:small"
     rng = np.random.default_rng(3)
     alarm = np.rint(SYNTHESISED["smoke_alarm"](rng, 4.0) * 12_000).astype(np.int16)
     quiet = (audio.room(1.2, rng), audio.room(2.4, rng))

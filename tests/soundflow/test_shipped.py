@@ -1,4 +1,4 @@
-"""The model that comes with the package is whole, builds on the catalogue, and wakes for an alarm and not for quiet."""
+"""The models that come with the package are whole, build on the catalogue, and wake for an alarm and not for quiet."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from model_worker.catalogue import Catalogue, CatalogueError
 from model_worker.interaction.build import build
 from model_worker.interaction.checkpoint import load
 from model_worker.interaction.formats.weights import CheckpointError
-from model_worker.interaction.load import SHIPPED, located
+from model_worker.interaction.shipped import SHIPPED, located
 from soundflow import synth
 
+SMALL = SHIPPED / "small"
 COMPACT = SHIPPED / "compact"
-WITH_WORDS = SHIPPED / "compact-lm"
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,9 @@ def one_thread() -> Iterator[None]:
 
 
 def test_it_is_found_by_its_name_and_no_other() -> None:
-    assert located("compact") == COMPACT
-    assert sum(path.stat().st_size for path in COMPACT.iterdir()) < 20_000_000
-    with pytest.raises(SettingsError, match="compact"):
+    assert located("small") == SMALL
+    assert sum(path.stat().st_size for path in SMALL.iterdir()) < 20_000_000
+    with pytest.raises(SettingsError, match="compact, small"):
         located("no-such-model")
 
 
@@ -52,7 +52,7 @@ def test_the_one_with_a_language_model_has_the_same_ear_and_stays_small() -> Non
         catalogue.path("smollm2-135m")
     except CatalogueError as error:
         pytest.skip(str(error))
-    ear, other = load(COMPACT, find=catalogue.path), load(WITH_WORDS, find=catalogue.path)
+    ear, other = load(SMALL, find=catalogue.path), load(COMPACT, find=catalogue.path)
     assert (ear.config.threshold, ear.config.answering) == (other.config.threshold, other.config.answering)
     assert ear.ear.keys() == other.ear.keys()
     for name, tensor in ear.ear.items():
@@ -62,7 +62,7 @@ def test_the_one_with_a_language_model_has_the_same_ear_and_stays_small() -> Non
 
 def test_without_the_catalogue_it_says_what_it_builds_on() -> None:
     with pytest.raises(CheckpointError, match="whisper-base"):
-        load(COMPACT)
+        load(SMALL)
 
 
 def test_it_wakes_for_an_alarm_and_not_for_quiet() -> None:
@@ -71,7 +71,7 @@ def test_it_wakes_for_an_alarm_and_not_for_quiet() -> None:
         catalogue.path("whisper-base")
     except CatalogueError as error:
         pytest.skip(str(error))
-    serving = build(load(COMPACT, find=catalogue.path), slots=2)
+    serving = build(load(SMALL, find=catalogue.path), slots=2)
     rng = np.random.default_rng(1)
     quiet = np.asarray(synth.room(rng, 20 * CHUNK_SAMPLES) * 0.02, np.float32)
     alarm = quiet.copy()
