@@ -262,7 +262,7 @@ async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], obj
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     supervisor = Supervisor(settings, say, verbose)
-    main = asyncio.create_task(_serve(supervisor, on_ready, stop))
+    main = asyncio.create_task(_serve(supervisor, on_ready))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({main, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not main.done():
@@ -277,9 +277,10 @@ async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], obj
         raise group.exceptions[0] from None
 
 
-async def _serve(supervisor: Supervisor, on_ready: Callable[[Supervisor], object], stop: asyncio.Event) -> None:
+async def _serve(supervisor: Supervisor, on_ready: Callable[[Supervisor], object]) -> None:
+    """Until it is cancelled, and by nothing else: what ended by itself would be cancelled in the midst of stopping."""
     async with supervisor.up():
         beside = on_ready(supervisor)
         if asyncio.iscoroutine(beside):
             await beside
-        await stop.wait()
+        await asyncio.Future()

@@ -157,9 +157,7 @@ def test_an_ear_that_was_trained_is_taken_as_it_is(folders: tuple[Path, Path], t
             assert same, name
         elif name.startswith("decoder.layers.") and name.endswith("proj.weight"):
             assert not same, name
-    with pytest.raises(
-        SoundflowError, match=r"the ear of small does not fit this --config: .*ear\.width 256, not 96"
-    ):
+    with pytest.raises(SoundflowError, match=r"the ear of small does not fit this --config: .*ear\.width 256, not 96"):
         train.main([*few, "--ear", "small", data, str(tmp_path / "third")], settings_with_whisper())
     with pytest.raises(SystemExit):
         train.main(["--ear", ear, "--from", ear, data, str(tmp_path / "third")], Settings())

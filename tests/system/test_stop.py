@@ -1,0 +1,47 @@
+"""Ctrl-C while a call is under way: the caller is hung up on, the call is written, and nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.system.conftest import start, stop
+
+SERVICES = ("telephony", "agent", "model_worker", "console", "celery")
+
+
+def test_nothing_is_left_behind(server_folder: Path, say: Callable[..., Path], until: Callable[..., None]) -> None:
+    folder = server_folder / "stop"
+    system = start(folder, OFFHOOK_MODEL="echo")
+    pids = {name: system.pid_of("-m", name) for name in SERVICES}
+    caller = str(say(60.0))
+    phone = subprocess.Popen(
+        [sys.executable, "-m", "offhook.cli", "call", "--caller", caller, "--no-wait-wrap-up", "--data", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: system.client.calls(live=True), what="the call")
+        [live] = system.client.calls(live=True)
+        system.process.send_signal(signal.SIGINT)
+        assert system.process.wait(40) == 0
+        assert {name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()} == set()
+        phone.wait(30)  # it was hung up on, long before a minute of silence was over
+    finally:
+        phone.kill()
+        phone.wait()
+        for pid in pids.values():
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, signal.SIGKILL)
+    again = start(folder, OFFHOOK_MODEL="echo")
+    try:
+        story = again.client.call(live["id"])
+        assert story["state"] == "ended"
+        assert story["reason"] == "the service is stopping"
+        assert story["recording"]["complete"]
+    finally:
+        stop(again)
