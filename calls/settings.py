@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     # Model worker
     model: str = Field(
         "cascade",
-        description="cascade, interaction:DIR (a checkpoint), cascade+interaction:DIR (both), echo (does nothing)",
+        description="cascade, interaction:DIR (a checkpoint, small or compact), cascade+interaction:DIR (both), echo",
     )
     worker_calls: int = Field(12, ge=1, description="calls one worker takes at once")
     worker_ears: int = Field(

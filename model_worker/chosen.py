@@ -73,12 +73,16 @@ def needed(settings: Settings, default: Sequence[str]) -> list[str]:
     from model_worker.interaction.shipped import builds_on
 
     first, second = _names(settings.model)
-    names = {"cascade": list(default), "echo": []}.get(first)
-    if names is None:
-        voice = [] if settings.voice_url else ["piper-joe"]
-        names = ["silero-vad", "whisper-base", *voice, *builds_on(first.removeprefix(INTERACTION))]
-    if second:
-        names += builds_on(second.removeprefix(INTERACTION))
+    if first == "cascade":
+        names = list(default)
+    elif settings.model == "echo":
+        return []
+    else:
+        voice = [] if first == "echo" or settings.voice_url else ["piper-joe"]
+        names = ["silero-vad", "whisper-base", *voice]
+    for one in (first, second):
+        if one.startswith(INTERACTION):
+            names += builds_on(one.removeprefix(INTERACTION))
     return list(dict.fromkeys(names))
 
 

@@ -32,6 +32,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="list the catalogue instead")
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     arguments = parser.parse_args()
+    if arguments.needed and arguments.names:
+        parser.error("--needed takes no names: OFFHOOK_MODEL says which")
     settings = Settings()
     catalogue = Catalogue(settings.models, dict(os.environ), hub_url=settings.hub_url)
     console = Console()

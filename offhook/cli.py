@@ -236,9 +236,12 @@ def models_list(as_json: Json = False) -> None:
 
 
 @models.command("pull", epilog="Examples: `offhook models pull` · `offhook models pull kokoro qwen-1.5b`")
-def models_pull(names: Annotated[list[str] | None, typer.Argument(help="None: the default ones.")] = None) -> None:
-    """Download and check models, with a progress bar. Pull of the default models is part of `offhook up`."""
-    _module("model_worker.pull", *(names or []))
+def models_pull(
+    names: Annotated[list[str] | None, typer.Argument(help="None: the default ones.")] = None,
+    needed: Annotated[bool, typer.Option("--needed", help="What OFFHOOK_MODEL wants, as `offhook up`.")] = False,
+) -> None:
+    """Download and check models, with a progress bar. `offhook up` pulls by itself what it needs."""
+    _module("model_worker.pull", *(names or []), *(["--needed"] if needed else []))
 
 
 class Channel(StrEnum):

@@ -60,6 +60,7 @@ class Supervisor:
         self._env: dict[str, str] = {}
         self.services: dict[str, Service] = {}
         self.running: local.Running
+        self.stopping = False  # in order, which must not be cut off
 
     @contextlib.asynccontextmanager
     async def up(self) -> AsyncIterator[local.Running]:
@@ -79,6 +80,7 @@ class Supervisor:
                         local.announce(self.running)
                         yield self.running
                     finally:
+                        self.stopping = True
                         local.withdraw(self.running)
                         await self._stop_services()
                         for watcher in watchers:
@@ -267,7 +269,8 @@ async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], obj
     await asyncio.wait({main, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not main.done():
         say("stopping")
-        main.cancel()
+        if not supervisor.stopping:
+            main.cancel()
     stopped.cancel()
     try:
         await main
@@ -278,7 +281,7 @@ async def run(settings: Settings, say: Say, on_ready: Callable[[Supervisor], obj
 
 
 async def _serve(supervisor: Supervisor, on_ready: Callable[[Supervisor], object]) -> None:
-    """Until it is cancelled, and by nothing else: what ended by itself would be cancelled in the midst of stopping."""
+    """Until it is cancelled."""
     async with supervisor.up():
         beside = on_ready(supervisor)
         if asyncio.iscoroutine(beside):

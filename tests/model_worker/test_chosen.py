@@ -86,6 +86,7 @@ def test_what_a_model_builds_on_is_needed_too(tmp_path: Path) -> None:
 
     assert of("cascade") == ["qwen"]
     assert of("echo") == []
+    assert of("echo+interaction:small") == ["silero-vad", "whisper-base"]
     assert of(f"interaction:{tmp_path / 'whole'}") == rest
     assert of(f"interaction:{tmp_path}") == rest  # no checkpoint: whoever loads it says so
     assert of("interaction:compact") == [*rest, "smollm2-135m"]

