@@ -16,16 +16,17 @@ SERVICES = ("telephony", "agent", "model_worker", "console", "celery")
 
 def test_nothing_is_left_behind(server_folder: Path, say: Callable[..., Path], until: Callable[..., None]) -> None:
     folder = server_folder / "stop"
-    system = start(folder, OFFHOOK_MODEL="echo")
-    pids = {name: system.pid_of("-m", name) for name in SERVICES} | {"valkey": system.pid_of("valkey-server")}
-    assert len(set(pids.values())) == len(pids)
     caller = str(say(60.0))
+    system = start(folder, OFFHOOK_MODEL="echo")
+    pids: dict[str, int] = {}
     phone = subprocess.Popen(
         [sys.executable, "-m", "offhook.cli", "call", "--caller", caller, "--no-wait-wrap-up", "--data", str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
+        pids |= {name: system.pid_of("-m", name) for name in SERVICES} | {"valkey": system.pid_of("valkey-server")}
+        assert len(set(pids.values())) == len(pids)
         until(lambda: [call for call in system.client.calls(live=True) if call["started_at"]], what="the call")
         [live] = system.client.calls(live=True)
         until(lambda: system.client.call(live["id"])["decisions"]["chunks"] > 2, what="a decision")
