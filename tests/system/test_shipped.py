@@ -53,7 +53,7 @@ def test_it_is_silent_through_hold_music_and_wakes_at_the_human(
     music = cut(MUSIC, 20, 40)
     caller = say(1.0, music, 1.0, "all-circuits-busy-now", 1.0)
     speech_s = len(cut(PROMPTS / "all-circuits-busy-now.wav", 0, 60).read_bytes()) / 32_000
-    story = placed(serving, "--caller", str(caller), "--linger", "3")
+    story = placed(serving, "--caller", str(caller), "--linger", "12")
     found = responses(serving, story)
     begin = 1.0 + 20.0 + 1.0  # of the human
     assert found, story["decisions"]
