@@ -155,7 +155,7 @@ def _streams(
 
 
 def _told(given: argparse.Namespace, chosen: Material) -> dict[str, Any]:
-    """What must not change while a folder is being filled; that there are to be more shards may."""
+    """What must not change while a folder is being filled; that there are to be more streams may."""
     configured = json.loads(json.dumps(config.load(given.config).as_dict()))
     told = {"clips": chosen.clips.fingerprint(), "hard": "", "config": configured}
     if given.hard:
