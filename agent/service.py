@@ -87,9 +87,9 @@ class Service:
         or we were frozen for longer than LEAD_MS."""
         cards = self.knowledge.cards()  # an error in them is better known now than at the first call
         await self._stand_by()
-        self.bus.post(
-            ev.PREPARE, ev.Prepare(call_id="", instruction=policy.instruct(Mode.ANSWER, (), cards, self.rules))
-        )
+        for mode in Mode:
+            instruction = policy.instruct(mode, (), cards, self.rules)
+            self.bus.post(ev.PREPARE, ev.Prepare(call_id="", instruction=instruction))
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self.bus.outbox.run(), name="outbox")

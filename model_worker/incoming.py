@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from calls.bus import FROM_START, Follower, Message
 from calls.events import (
@@ -52,19 +52,27 @@ class Incoming:
         self._follower.drop(call_stream(call.id))
         self._follower.drop(audio_stream(call.id))
 
+    def prepare(self, told: Sequence[Message]) -> None:
+        """Get ready for the calls that will come: what is `told` on `prepare` by now, and what will be."""
+        for message in told:
+            self._take(message)
+        self._follower.add(PREPARE, told[-1].position if told else FROM_START)
+
     async def run(self) -> None:
         """Read until cancelled."""
-        self._follower.add(PREPARE)
         async for message in self._follower.messages():
-            with for_call(message.event.call_id):
-                try:
-                    self._take(message)
-                except Exception:
-                    # The call's boundary: what one message leads to in the model must not end the other calls. This
-                    # call goes on without it; a Chunk that was not heard is a hole, which the next one makes known.
-                    log.exception("failed at %s %s", type(message.event).__name__, message.position)
+            self._take(message)
 
     def _take(self, message: Message) -> None:
+        with for_call(message.event.call_id):
+            try:
+                self._act(message)
+            except Exception:
+                # The call's boundary: what one message leads to in the model must not end the other calls. This
+                # call goes on without it; a Chunk that was not heard is a hole, which the next one makes known.
+                log.exception("failed at %s %s", type(message.event).__name__, message.position)
+
+    def _act(self, message: Message) -> None:
         if isinstance(message.event, Prepare):
             # What the first call would otherwise wait for.
             self._engine.model.prepare(message.event.instruction)

@@ -79,7 +79,8 @@ class Model(Protocol):
     hears_all_again: bool  # when it takes a call over, it wants all audio that is left, not only what is unwritten
 
     def prepare(self, instruction: Instruction) -> None:
-        """Calls with such an Instruction will come: begin to get ready for them. Returns at once."""
+        """Calls with such an Instruction will come: begin to get ready for them. Returns at once; `load` may be 1
+        until that is done."""
         ...
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> Stream:

@@ -27,6 +27,7 @@ from calls.bus import FROM_START, Bus, Lease, Message
 from calls.errors import BusError, OffhookError
 from calls.events import (
     CALLS,
+    PREPARE,
     CallAccepted,
     CallEnded,
     Event,
@@ -82,6 +83,7 @@ class Worker:
         self.calls: dict[str, HeldCall] = {}
         self.losses = Losses()
         self._stopping = False
+        self._prepared = asyncio.Event()  # the model knows which calls will come
         self._serving: set[asyncio.Task[None]] = set()
         self._outlet = Outlet(self._deliver)
         self._speaker = make_speaker(self._outlet.put)
@@ -97,7 +99,7 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 work = [
                     tasks.create_task(self._claim(tasks), name="claim"),
-                    tasks.create_task(self._incoming.run(), name="incoming"),
+                    tasks.create_task(self._listen(), name="incoming"),
                     tasks.create_task(self._beat(), name="heartbeat"),
                     tasks.create_task(_wait_for(died), name="threads"),
                 ]
@@ -135,15 +137,23 @@ class Worker:
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
+    async def _listen(self) -> None:
+        self._incoming.prepare(await self._read(PREPARE))
+        self._prepared.set()
+        await self._incoming.run()
+
     # --- claim ------------------------------------------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many more calls this worker takes now. None while the engine is overloaded, not even one that another
-        worker has lost: that waits, for whoever has room first, rather than that all calls here become slow."""
-        full = self._stopping or self.engine.model.load() >= 1.0 or self.engine.overloaded()
+        """How many more calls this worker takes now. None while the model gets ready or the engine is overloaded, not
+        even one that another worker has lost: that waits, for whoever has room first, rather than that all calls here
+        become slow."""
+        away = self._stopping or not self._prepared.is_set()
+        full = away or self.engine.model.load() >= 1.0 or self.engine.overloaded()
         return 0 if full else max(0, self.capacity - len(self.calls))
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> None:
+        await self._prepared.wait()
         # Not `while True`: now and then the Redis client swallows a cancellation that meets the end of a blocking read.
         while not self._stopping:
             try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from calls.errors import EventError
 from calls.events import AnyEvent, decode
+from calls.model import Mode
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,9 @@ FROM_START = "0-0"
 # Seconds that a stream is kept after its last entry. Audio is for a takeover, the call's story for an agent's restart.
 EXPIRE_S = {"call": 3600, "audio": 180, "speech": 180, "wake": 3600}
 
-# Entries kept, by the stream's name up to its colon. Audio: 60 s of two participants at 2.5 Chunks a second.
-BOUNDS = {"calls": 20_000, "work": 10_000, "prepare": 1, "call": 200_000, "audio": 300, "speech": 500}
+# Entries kept, by the stream's name up to its colon. Prepare: the newest of each mode. Audio: 60 s of two participants
+# at 2.5 Chunks a second.
+BOUNDS = {"calls": 20_000, "work": 10_000, "prepare": len(Mode), "call": 200_000, "audio": 300, "speech": 500}
 
 
 @dataclass(frozen=True, slots=True)

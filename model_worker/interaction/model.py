@@ -36,7 +36,6 @@ from model_worker.interaction.ears import Ear, Judged, Said
 from model_worker.interaction.instruction import prefix_of
 from model_worker.interaction.saying import Saying
 from model_worker.interaction.serving import Serving
-from model_worker.interaction.tier import PREFIXES
 from model_worker.stream import Emit, Past, Stream, silent
 
 log = logging.getLogger(__name__)
@@ -89,16 +88,16 @@ class Interaction:
         self._serving = serving
         self._tokenizer = tokenizer
         self._sides: dict[Ear, Side] = {}
-        self._coming: deque[Instruction] = deque(maxlen=PREFIXES)
-        self._preparing: Iterator[None] | None = None
+        self._coming: deque[Iterator[None]] = deque()  # prefixes that are computed ahead
         # Whoever lets `serving` work holds it until the events are emitted: so they keep their order.
         self._lock = threading.Lock()
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
     def prepare(self, instruction: Instruction) -> None:
-        """Its prefix is computed by the next `respond`, a slice each."""
-        self._coming.append(instruction)
+        """Its prefix is computed by the next `respond`s, a slice each. There is no room for a call until then: it would
+        compute the same prefix once more, and wait for both."""
+        self._coming.append(self._compute(instruction))
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
         """Raises NoRoom when there are not enough slots for the call."""
@@ -137,7 +136,7 @@ class Interaction:
 
     def load(self) -> float:
         free, slots = self._serving.free, self._serving.slots
-        return 1.0 if free < EARS_A_CALL else 1.0 - free / slots
+        return 1.0 if free < EARS_A_CALL or self._coming else 1.0 - free / slots
 
     def _prefix(self, instruction: Instruction) -> list[int]:
         config = self._serving.config
@@ -199,7 +198,7 @@ class Interaction:
             self._get_ready()
             if self._serving.busy:
                 self._write(self._serving.write())
-            return bool(self._coming) or self._preparing is not None or self._serving.busy
+            return bool(self._coming) or self._serving.busy
 
     def _decide(self, side: Side, judged: Judged) -> None:
         """Emit the Decision, unless an earlier worker did, and begin the response."""
@@ -240,15 +239,20 @@ class Interaction:
 
     def _get_ready(self) -> None:
         """Compute one slice of a prefix, which `serving` keeps."""
-        work, self._preparing = self._preparing, None
-        if work is None and self._coming:
-            work = self._serving.prepare(self._prefix(self._coming.popleft()))
+        if not self._coming:
+            return
         done = object()
+        left = False
         try:
-            if work is not None and next(work, done) is not done:
-                self._preparing = work
+            left = next(self._coming[0], done) is not done
         except NoRoom as error:
             log.info("an Instruction is not computed ahead: %s", error)
+        finally:
+            if not left:
+                self._coming.popleft()
+
+    def _compute(self, instruction: Instruction) -> Iterator[None]:
+        yield from self._serving.prepare(self._prefix(instruction))
 
     # --- words --------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,45 @@ async def test_prepares_before_the_first_call(bus: Bus) -> None:
             await asyncio.sleep(0.02)
 
 
+class GettingReady(EchoModel):
+    """Has no room until it may."""
+
+    def __init__(self) -> None:
+        self.told: list[Mode] = []
+        self.ready = False
+
+    def prepare(self, instruction: Instruction) -> None:
+        self.told.append(instruction.mode)
+
+    def load(self) -> float:
+        return 1.0 if self.told and not self.ready else 0.0
+
+
+async def test_a_worker_says_that_it_has_room_when_its_model_is_ready(bus: Bus) -> None:
+    """Not one heartbeat before: whoever called then would be refused."""
+    model = GettingReady()
+    for mode in Mode:
+        bus.post(PREPARE, Prepare(call_id="", instruction=Instruction(mode, "listen", BOTH)))
+    await bus.outbox.flush()
+    rooms: list[int] = []
+    async with working(bus, model=model) as worker:
+        beat = bus.beat
+
+        async def noted(service: str, instance: str, info: dict[str, str | int | float]) -> None:
+            rooms.append(int(info["room"]))
+            await beat(service, instance, info)
+
+        bus.beat = noted  # type: ignore[method-assign,assignment]
+        assign(bus, "c1")
+        async with asyncio.timeout(10):
+            while len(rooms) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert (model.told, worker.calls) == ([*Mode], {})
+        model.ready = True
+        await until(lambda e: bool(of(e, CallAccepted)), bus, call_stream("c1"))
+    assert set(rooms[:2]) == {0}
+
+
 async def test_an_answer_that_is_stopped_is_not_spoken(bus: Bus) -> None:
     voice = Tone()
     async with working(bus, voice=voice):

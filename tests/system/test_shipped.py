@@ -5,11 +5,11 @@ How well it decides is measured by `offhook eval`; here its decisions travel the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from calls.audio import CHUNK_S
@@ -29,14 +29,13 @@ def serving(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[Sys
     stop(system)
 
 
-def placed(serving: System, *arguments: str) -> dict[str, Any]:
-    """The story of a call. Right after its start a language model on a CPU reads the cards for some seconds, and
-    refuses whoever calls: they call again."""
-    deadline = time.monotonic() + 90
-    while (story := serving.place("sip", *arguments, check=False)).get("state") == "refused":
-        assert time.monotonic() < deadline, story
-        time.sleep(1)
-    assert story.get("state") == "ended", story or "offhook call printed no story"
+def placed(serving: System, until: Callable[..., None], *arguments: str) -> dict[str, Any]:
+    """The story of a call that is placed when /healthz says that there is room for it: after its start, while a
+    language model on a CPU reads the cards, and after a call that kept it too busy, there is none for some seconds."""
+    url = f"{serving.running.url}/healthz"
+    until(lambda: httpx.get(url).status_code == 200, 60, "room for a call")
+    story = serving.place("sip", *arguments)
+    assert story["state"] == "ended", story
     return story
 
 
@@ -48,12 +47,12 @@ def responses(serving: System, story: dict[str, Any]) -> list[float]:
 
 
 def test_it_is_silent_through_hold_music_and_wakes_at_the_human(
-    serving: System, say: Callable[..., Path], cut: Callable[..., Path]
+    serving: System, until: Callable[..., None], say: Callable[..., Path], cut: Callable[..., Path]
 ) -> None:
     music = cut(MUSIC, 20, 40)
     caller = say(1.0, music, 1.0, "all-circuits-busy-now", 1.0)
     speech_s = len(cut(PROMPTS / "all-circuits-busy-now.wav", 0, 60).read_bytes()) / 32_000
-    story = placed(serving, "--caller", str(caller), "--linger", "12")
+    story = placed(serving, until, "--caller", str(caller), "--linger", "12")
     found = responses(serving, story)
     begin = 1.0 + 20.0 + 1.0  # of the human
     assert found, story["decisions"]
@@ -61,10 +60,12 @@ def test_it_is_silent_through_hold_music_and_wakes_at_the_human(
     assert any(answer["id"] != "greeting" for answer in story["answers"])
 
 
-def test_a_sneeze_is_a_hint(serving: System, say: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_sneeze_is_a_hint(
+    serving: System, until: Callable[..., None], say: Callable[..., Path], tmp_path: Path
+) -> None:
     pcm = (decode(SNEEZE)[0] * 32767).astype("<i2").tobytes()
     caller = say(4.0, write_wav(tmp_path / "sneeze.wav", pcm), 4.0)
-    story = placed(serving, "--mode", "assist", "--caller", str(caller), "--agent", str(say(12.0)))
+    story = placed(serving, until, "--mode", "assist", "--caller", str(caller), "--agent", str(say(12.0)))
     found = responses(serving, story)
     assert found, story["decisions"]
     assert 4.0 < found[0] < 8.0, found
