@@ -1,6 +1,6 @@
 """Real telephone prompts with known texts: Debian's `asterisk-core-sounds-en-wav` (Allison Smith, CC BY-SA 3.0).
 
-The recordings are not part of this repository; `tests/model_worker/prompts.tsv` says what is said in some of them.
+The recordings are not part of this repository; `model_worker/evaluation/prompts.tsv` says what is said in some of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 Pcm = npt.NDArray[np.float32]
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-PROMPTS = Path(__file__).resolve().parents[1] / "tests" / "model_worker" / "prompts.tsv"
+PROMPTS = Path(__file__).resolve().parents[1] / "model_worker" / "evaluation" / "prompts.tsv"
 _MU = 255.0
 
 

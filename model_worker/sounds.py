@@ -47,6 +47,19 @@ RESPOND = (
     Sound("phone_ringing", True, "another phone ringing", "offer to wait while they pick it up"),
 )
 """The sounds that deserve one."""
+ALIASES = {
+    "crying_baby": "baby_cry",
+    "crackling_fire": "fire_crackling",
+    "sneezing": "person_sneeze",
+    "dog": "dog_bark",
+}
+"""What ESC-50 calls a class -> what ESC-10, and we, call it."""
+_KNOWN = {sound.label: sound for sound in RESPOND}
+
+
+def deserving(label: str) -> Sound | None:
+    """The sound of a class, by either of its names, if it deserves a response; else None."""
+    return _KNOWN.get(ALIASES.get(label, label))
 
 
 def named(text: str) -> Sound | None:

@@ -70,7 +70,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """The background of a stream, looped if it is shorter; `level_db` is its RMS. With a label it is a silent Turn."""
+    """The background of a stream, looped if it is shorter; `level_db` is its RMS. With a label it is a Turn."""
 
     pcm: Pcm
     level_db: float
@@ -167,7 +167,7 @@ def _turn(event: Event, task: str, start: int) -> Turn:
 
 
 def _bed_turn(bed: Bed, task: str, length: int) -> Turn:
-    return Turn(task, 0.0, length / SAMPLE_RATE, False, bed.heard, bed.label, sources=bed.sources)
+    return Turn(task, 0.0, length / SAMPLE_RATE, False, bed.heard, bed.label, sources=bed.sources, bed=True)
 
 
 def _laid(bed: Bed, length: int) -> Pcm:

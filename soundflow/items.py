@@ -35,7 +35,8 @@ class Turn:
     `begin_s` and `end_s` are seconds from the stream's beginning. The response belongs to the Chunk in which `end_s`
     lies, where a boundary between two Chunks belongs to the earlier one. `heard` are the words or, of a sound, what it
     is; `label` is a class to count by ("speech", "baby_cry", "ringback"). `early`: to respond before the end is right
-    too. `sources` are ids of the clips that it is made of.
+    too. `sources` are ids of the clips that it is made of. A `bed` is what is heard below everything else, as long as
+    the stream: it deserves nothing, and is no event of its own that could be rightly or wrongly responded to.
     """
 
     kind: str  # the sub-task: "proactive/safety-sound"
@@ -48,6 +49,7 @@ class Turn:
     emotion: str = "normal"
     early: bool = False
     sources: tuple[str, ...] = ()
+    bed: bool = False
 
     @property
     def first_chunk(self) -> int:
@@ -60,6 +62,11 @@ class Turn:
 
     def moved(self, seconds: float) -> Turn:
         return replace(self, begin_s=self.begin_s + seconds, end_s=self.end_s + seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; `bed` only of one: shards without any keep their bytes."""
+        told = asdict(self)
+        return told if self.bed else {key: value for key, value in told.items() if key != "bed"}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Turn:
@@ -108,6 +115,8 @@ class Item:
             raise SoundflowError(f"{where} has no known emotion: {turn.emotion!r}")
         if turn.respond != bool(turn.reply):
             raise SoundflowError(f"{where} must have a reply if it is responded to, and none if not")
+        if turn.respond and turn.bed:
+            raise SoundflowError(f"{where} is a bed: nothing may be said to it")
         if turn.respond and turn.last_chunk in taken:
             raise SoundflowError(f"{where} ends in the same Chunk as another that is responded to")
         if turn.respond:
@@ -156,7 +165,7 @@ class Item:
             "seed": self.seed,
             "scene": self.scene,
             "channel": self.channel,
-            "turns": [asdict(turn) for turn in self.turns],
+            "turns": [turn.to_dict() for turn in self.turns],
             **unscored,
         }
 

@@ -7,7 +7,7 @@ an answer: they tell what state the far end is in.
 
 from __future__ import annotations
 
-from model_worker.sounds import RESPOND, Sound
+from model_worker.sounds import ALIASES, RESPOND, Sound
 
 _SILENT = (
     *(("rain", "rain"), ("sea_waves", "sea waves"), ("clock_tick", "a clock ticking"), ("rooster", "a rooster")),
@@ -27,12 +27,6 @@ SOUNDS: dict[str, Sound] = {
     **{sound.label: sound for sound in RESPOND},
     **{label: Sound(label, False, name) for label, name in _SILENT},
 }
-_ALIASES = {
-    "crying_baby": "baby_cry",
-    "crackling_fire": "fire_crackling",
-    "sneezing": "person_sneeze",
-    "dog": "dog_bark",
-}
 CONFUSABLE = (
     ("baby_cry", "rooster"),
     ("person_sneeze", "dog_bark"),
@@ -48,4 +42,4 @@ CONFUSABLE = (
 
 def sound(label: str) -> Sound | None:
     """What the policy says of a class; None: nothing."""
-    return SOUNDS.get(_ALIASES.get(label, label))
+    return SOUNDS.get(ALIASES.get(label, label))

@@ -7,7 +7,7 @@ nothing, balanced accuracy where only one thing is expected) is None.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from calls.audio import CHUNK_S
@@ -26,18 +26,21 @@ def figures(scores: Sequence[Score]) -> Figures:
     _times(found, cases)
     _wakes(found, scores)
     found["baselines"] = baselines(scores)
-    found["kinds"] = _each_kind(scores)
+    found["kinds"] = _each(scores, lambda score: score.item.kind)
+    found["tasks"] = _each([score for score in scores if score.item.task], lambda score: score.item.task)
     found["counts"] = {
-        "items": len(scores),
-        "cases": len(cases),
-        "respond": sum(case.expected.respond for case in cases),
-        "silent": sum(not case.expected.respond for case in cases),
+        **_counts(scores, cases),
         "hours": round(sum(score.hours for score in scores), 4),
         "premature": sum(case.premature for case in cases),
         "undecided": sum(score.undecided for score in scores),
     }
     found["items"] = [_item(score) for score in scores]
     return found
+
+
+def _counts(scores: Sequence[Score], cases: Sequence[Case]) -> Figures:
+    respond = sum(case.expected.respond for case in cases)
+    return {"items": len(scores), "cases": len(cases), "respond": respond, "silent": len(cases) - respond}
 
 
 def _decisions(found: Figures, cases: Sequence[Case]) -> None:
@@ -56,6 +59,7 @@ def _decisions(found: Figures, cases: Sequence[Case]) -> None:
 
 def _words(found: Figures, scores: Sequence[Score], cases: Sequence[Case]) -> None:
     _share(found, "label_accuracy", [case.names_label for case in cases if case.names_label is not None])
+    _share(found, "reply_accuracy", [case.says_reply for case in cases if case.says_reply is not None])
     spoken = [score for score in scores if score.words]
     found["wer"] = found["ci95"]["wer"] = None
     if spoken:
@@ -109,18 +113,19 @@ def baselines(scores: Sequence[Score]) -> Figures:
     return {"always_silent": one(False), "always_respond": one(True)}
 
 
-def _each_kind(scores: Sequence[Score]) -> Figures:
+def _each(scores: Sequence[Score], group_of: Callable[[Score], str]) -> Figures:
+    """The figures of each group by itself, in the order in which they first come."""
     groups: dict[str, list[Score]] = {}
     for score in scores:
-        groups.setdefault(score.item.kind, []).append(score)
+        groups.setdefault(group_of(score), []).append(score)
     found: Figures = {}
-    for kind, group in groups.items():
+    for name, group in groups.items():
         cases = [case for score in group for case in score.cases]
-        part: Figures = {"ci95": {}, "items": len(group), "cases": len(cases)}
+        part: Figures = {"ci95": {}, **_counts(group, cases)}
         _decisions(part, cases)
         _words(part, group, cases)
         _times(part, cases)
-        found[kind] = part
+        found[name] = part
     return found
 
 
@@ -132,6 +137,7 @@ def _item(score: Score) -> Figures:
         "at_s": None if first is None else first.at_s,
         "text": score.text,
         "kind": score.item.kind,
+        "task": score.item.task,
         "line": score.item.line,
         "right": all(case.right for case in score.cases),
     }
@@ -152,6 +158,7 @@ def _expectation(case: Case) -> Figures:
         "expect": "respond" if case.expected.respond else "silent",
         "label": case.expected.label,
         "names_label": case.names_label,
+        "says_reply": case.says_reply,
         "late_s": case.late_s,
         "premature": case.premature,
     }

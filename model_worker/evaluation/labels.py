@@ -13,6 +13,7 @@ are not forgiven: "for" does not name "four".
 from __future__ import annotations
 
 from model_worker.evaluation.wer import words
+from model_worker.sounds import ALIASES, RESPOND
 
 _BABY = ("baby", "infant", "crying child", "child cry")
 _FIRE = ("fire", "burn", "flame")
@@ -33,19 +34,22 @@ NAMES: dict[str, tuple[str, ...]] = {
     "glass breaking": ("glass",),
 }  # fmt: skip
 
-SAFETY = frozenset({
-    "baby cry", "crying baby", "fire crackling", "crackling fire", "chainsaw", "siren", "glass breaking", "fire alarm",
-    "smoke alarm", "alarm", "explosion", "gunshot", "scream", "screaming", "gasping", "car crash", "tyre screech",
-})  # fmt: skip
-"""Labels of danger or distress: an item with one of them, or of kind `safety`, that deserves a response and gets none
-is a miss on a safety sound. A sneeze deserves a response and is no matter of safety."""
-
-SOUNDS = SAFETY | NAMES.keys()
-
 
 def plain(label: str) -> str:
     """`baby_cry` -> `baby cry`, `7` -> `seven`."""
     return " ".join(words(label.replace("_", " ")))
+
+
+_OURS = {sound.label for sound in RESPOND if sound.safety}
+_OTHERS = frozenset({
+    "fire alarm", "alarm", "explosion", "gunshot", "scream", "screaming", "gasping", "car crash", "tyre screech",
+})  # fmt: skip
+"""In other people's manifests; the policy (model_worker/sounds.py) has no such classes."""
+SAFETY = _OTHERS | {plain(label) for label in (*_OURS, *(other for other, own in ALIASES.items() if own in _OURS))}
+"""Labels of danger or distress: an item with one of them, or of kind `safety`, that deserves a response and gets none
+is a miss on a safety sound. A sneeze deserves a response and is no matter of safety."""
+
+SOUNDS = SAFETY | NAMES.keys()
 
 
 def names(text: str, label: str) -> bool:

@@ -8,11 +8,13 @@ beginning of the audio.
     kind             kinds.py; if it is left out, "sound", or with a `text` "recognition"
     label            what a response must name (labels.py)
     text             what is said in it, where writing is asked for: for the word error rate
+    reply            what a response must say, word for word: for the share of right replies
     respond_after_s  a response before it is premature, and does not count as the response; to a sound it does
     instruction      told to the model instead of the usual one for this kind
     mode             "answer", "assist" or "transcribe", instead of the usual one for this kind
-    events           [{"at_s", "end_s", "expect", "label", "text", "respond_after_s"}]: several things in one stream,
-                     each with an expectation of its own
+    task             what it tests, in the words of whoever made it: items of one task get figures of their own
+    events           [{"at_s", "end_s", "expect", "label", "text", "reply", "respond_after_s"}]: several things in one
+                     stream, each with an expectation of its own
 
 Other fields are ignored. Every wrong line is told with its number.
 """
@@ -46,6 +48,7 @@ class _Event(msgspec.Struct):
     expect: Expect
     label: str | None = None
     text: str | None = None
+    reply: str | None = None
     respond_after_s: float | None = None
 
 
@@ -55,9 +58,11 @@ class _Line(msgspec.Struct):
     kind: str | None = None
     label: str | None = None
     text: str | None = None
+    reply: str | None = None
     respond_after_s: float | None = None
     instruction: str | None = None
     mode: Mode | None = None
+    task: str | None = None
     events: list[_Event] | None = None
 
 
@@ -70,6 +75,7 @@ class Expected:
     respond: bool
     label: str
     text: str
+    reply: str
     respond_after_s: float | None
 
 
@@ -79,6 +85,7 @@ class Item:
     audio: str  # as the manifest says it
     path: Path
     kind: str
+    task: str  # "" if the manifest says none
     mode: Mode
     instruction: str
     events: tuple[Expected, ...]  # in order; at least one
@@ -129,6 +136,7 @@ def _item(line: str, number: int, folder: Path) -> Item:
         audio=given.audio,
         path=folder / given.audio,
         kind=kind,
+        task=(given.task or "").strip(),
         mode=mode,
         instruction=given.instruction or kinds.POLICY[mode],
         events=tuple(_events(given)),
@@ -139,7 +147,7 @@ def _events(given: _Line) -> Iterator[Expected]:
     if given.events is None:
         if given.expect is None:
             raise ValueError('wants `expect`: "respond" or "silent"')
-        yield _expected(0.0, None, given.expect, given.label, given.text, given.respond_after_s)
+        yield _expected(0.0, None, given.expect, given)
         return
     if not given.events:
         raise ValueError("`events` is empty")
@@ -147,7 +155,7 @@ def _events(given: _Line) -> Iterator[Expected]:
         raise ValueError("has `events`: `expect` and `respond_after_s` belong in each of them")
     _check_order(given.events)
     for event in given.events:
-        yield _expected(event.at_s, event.end_s, event.expect, event.label, event.text, event.respond_after_s)
+        yield _expected(event.at_s, event.end_s, event.expect, event)
 
 
 def _check_order(events: Iterable[_Event]) -> None:
@@ -158,12 +166,14 @@ def _check_order(events: Iterable[_Event]) -> None:
         until = event.end_s
 
 
-def _expected(
-    at_s: float, end_s: float | None, expect: Expect, label: str | None, text: str | None, after_s: float | None
-) -> Expected:
+def _expected(at_s: float, end_s: float | None, expect: Expect, given: _Line | _Event) -> Expected:
+    after_s = given.respond_after_s
+    if given.reply and expect == "silent":
+        raise ValueError("`reply` where silence is expected")
     if after_s is not None:
         if expect == "silent":
             raise ValueError("`respond_after_s` where silence is expected")
         if not math.isfinite(after_s) or after_s < at_s:
             raise ValueError(f"`respond_after_s` is {after_s}: wants a time from {at_s} s on")
-    return Expected(at_s, end_s, expect == "respond", label or "", text or "", after_s)
+    told = (given.label or "", given.text or "", given.reply or "")
+    return Expected(at_s, end_s, expect == "respond", *told, after_s)

@@ -13,7 +13,7 @@ Row = tuple[str, Any, Any, Any, Any]  # what, its value, its interval, always si
 
 
 def show(found: Figures, out: Console, wrong: int = 15) -> None:
-    """Print the table of all, one line a kind, and the first `wrong` things that went wrong."""
+    """Print the table of all, one line a kind and a task, and the first `wrong` things that went wrong."""
     counts = found["counts"]
     out.print(
         f"[bold]{found['model']}[/] on {found['channel']}: {counts['items']} items, {counts['respond']} to respond to, "
@@ -29,6 +29,8 @@ def show(found: Figures, out: Console, wrong: int = 15) -> None:
     out.print(table)
     if len(found["kinds"]) > 1:
         out.print(_kinds(found["kinds"]))
+    if found["tasks"]:
+        out.print(_tasks(found["tasks"]))
     _notes(found, out, wrong)
 
 
@@ -43,6 +45,7 @@ def _rows(found: Figures) -> list[Row]:
         ("accuracy", "accuracy"),
         ("safety_misses", "safety sounds missed"),
         ("label_accuracy", "label named"),
+        ("reply_accuracy", "reply word for word"),
         ("wer", "word error rate"),
     ):
         never, always = _percent(quiet.get(name)), _percent(loud.get(name))
@@ -66,6 +69,20 @@ def _kinds(kinds: Figures) -> Table:
         shares = ("balanced_accuracy", "respond_recall", "silent_recall", "label_accuracy", "wer")
         cells = [_percent(part[share]) or "" for share in shares]
         table.add_row(name, str(part["cases"]), *cells, _seconds(part["trigger_error_s"]) or "")
+    return table
+
+
+def _tasks(tasks: Figures) -> Table:
+    """Of each task, how often it responded and was silent where that was right, of how many, with the intervals."""
+    table = Table("task", "respond", "of", "95 %", "silent", "of", "95 %", "reply", "WER", box=None, header_style="dim")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, part in tasks.items():
+        cells: list[str | None] = []
+        for which in ("respond", "silent"):
+            share = f"{which}_recall"
+            cells += [_percent(part[share]), str(part[which]), _between(part["ci95"][share], _percent)]
+        table.add_row(name, *(cell or "" for cell in (*cells, _percent(part["reply_accuracy"]), _percent(part["wer"]))))
     return table
 
 

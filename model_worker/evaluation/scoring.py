@@ -53,6 +53,13 @@ class Case:
         return self.responded and labels.names(self.text, self.expected.label)
 
     @property
+    def says_reply(self) -> bool | None:
+        """Word for word, spelling apart (wer.words). None where no reply is wanted."""
+        if not self.expected.reply:
+            return None
+        return self.responded and words(self.text) == words(self.expected.reply)
+
+    @property
     def is_safety(self) -> bool:
         safety = self.item.kind.lower() == "safety" or labels.plain(self.expected.label) in labels.SAFETY
         return self.expected.respond and safety

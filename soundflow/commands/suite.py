@@ -22,7 +22,11 @@ KINDS = {Mode.ASSIST: "instruction", Mode.ANSWER: "chat", Mode.TRANSCRIBE: "reco
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("suite", "The streams of one split as a manifest and WAV files for offhook eval --manifest.")
+    options = parser(
+        "suite",
+        "The streams of one split as a manifest and WAV files for offhook eval --manifest.",
+        "data/test test.jsonl",
+    )
     options.add_argument("folder", type=Path, help="shards, of build or wake")
     options.add_argument("manifest", type=Path, help="FILE.jsonl; its audio goes into a folder FILE beside it")
     options.add_argument("--split", choices=("test", "dev", "train"), default="test", help="(%(default)s)")
@@ -55,8 +59,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
 def line(item: Item, audio: str) -> dict[str, Any] | None:
     """One line of the manifest. None for a stream without Turns, and where a manifest could not say what is right:
-    nobody knows at some Chunks, or Turns overlap."""
-    turns = sorted(item.turns, key=lambda turn: (turn.begin_s, turn.end_s))
+    nobody knows at some Chunks, or Turns overlap. A bed is not told of: what is expected are the events over it."""
+    turns = sorted((turn for turn in item.turns if not turn.bed), key=lambda turn: (turn.begin_s, turn.end_s))
     events: list[dict[str, Any]] = []
     if item.unscored or any(after.begin_s < turn.end_s for turn, after in pairwise(turns)):
         return None
@@ -67,8 +71,8 @@ def line(item: Item, audio: str) -> dict[str, Any] | None:
             event["respond_after_s"] = max(turn.begin_s, round(turn.end_s - CHUNK_S, 3))
         if sound(turn.label):
             event["label"] = turn.label
-        if item.mode is Mode.TRANSCRIBE and turn.respond:
-            event["text"] = turn.heard
+        if turn.respond:
+            event["text" if item.mode is Mode.TRANSCRIBE else "reply"] = turn.reply
         events.append(event)
     if not events:
         return None

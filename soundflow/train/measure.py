@@ -55,12 +55,13 @@ class Events:
 
 def judge(judged: Iterable[tuple[Item, Sequence[bool]]], kinds: Sequence[str]) -> Events:
     """Compare what was decided at each Chunk of some items with their turns. Turns of other kinds than `kinds` are
-    neither counted nor held against anybody."""
+    neither counted nor held against anybody. A bed is no event: a response over it belongs to what else is heard then,
+    and is a false one where that is nothing."""
     out = Events()
     for item, decided in judged:
         said = np.array(decided, np.bool_)
         inside = item.background() == EITHER  # nobody knows what was right there
-        for turn in item.turns:
+        for turn in (turn for turn in item.turns if not turn.bed):
             first, last = turn.first_chunk, min(turn.last_chunk + LATE, len(said) - 1)
             inside[first : last + 1] = True
             if turn.kind in kinds:

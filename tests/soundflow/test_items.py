@@ -96,6 +96,17 @@ def test_meta_and_back() -> None:
         Item.from_meta({**made.meta(), "mode": "sing"}, made.audio)
 
 
+def test_a_bed_is_told_and_shards_without_one_stay_as_they_are() -> None:
+    bed = Turn("t", 0.0, CHUNKS * CHUNK_S, False, "rain", "rain", bed=True)
+    made = item(bed, turn(1.0, 2.0))
+    again = Item.from_meta(json.loads(json.dumps(made.meta())), made.audio)
+    assert [one.bed for one in again.turns] == [True, False]
+    assert again.turns == made.turns
+    assert ["bed" in one for one in made.meta()["turns"]] == [True, False]
+    with pytest.raises(SoundflowError, match="is a bed"):
+        item(replace(bed, respond=True, reply="Rain."))
+
+
 def test_streamaudio_and_back(tmp_path: Path) -> None:
     made = made_item(4)
     raw = to_streamaudio(made, tmp_path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,49 @@ def test_items_as_scripts_want_them(scores: list[Score]) -> None:
     assert (items[0]["decided"], items[0]["at_s"], items[0]["text"]) == ("respond", 1.4, "A baby.")
     assert (items[2]["decided"], items[2]["at_s"], items[2]["text"]) == ("silent", None, "")
     assert json.loads(json.dumps(items, allow_nan=False)) == items
+
+
+TASKS = [
+    ({"expect": "respond", "task": "instructions/count", "reply": "Two."}, 5, "2"),
+    ({"expect": "respond", "task": "instructions/count", "reply": "Three."}, 5, "Two."),
+    ({"expect": "respond", "task": "instructions/count", "reply": "Three."}, None, ""),
+    ({"expect": "silent", "task": "instructions/count"}, None, ""),
+    ({"expect": "respond", "task": "translation/mixed", "reply": "Good day."}, 5, "Good day."),
+    ({"expect": "silent"}, 5, "A dog."),
+]
+
+
+def scored(folder: Path, lines: Sequence[tuple[dict[str, str], int | None, str]]) -> list[Score]:
+    path = folder / "tasks.jsonl"
+    path.write_text("\n".join(json.dumps({"audio": "a.wav", **line}) for line, _, _ in lines))
+    heard = [Heard(item, chunks=20) for item in read(path)]
+    for one, (_, chunk, text) in zip(heard, lines, strict=True):
+        if chunk is not None:
+            one.responded.append(chunk)
+            one.responses["r"] = Response(chunk, text)
+    return [score(one, 5.0) for one in heard]
+
+
+def test_each_task_has_figures_of_its_own(tmp_path: Path, scores: list[Score]) -> None:
+    found = figures(scored(tmp_path, TASKS))
+    assert list(found["tasks"]) == ["instructions/count", "translation/mixed"]
+    count = found["tasks"]["instructions/count"]
+    assert (count["items"], count["respond"], count["silent"]) == (4, 3, 1)
+    assert (count["respond_recall"], count["silent_recall"]) == (round(2 / 3, 4), 1.0)
+    assert count["ci95"]["respond_recall"] == pytest.approx(wilson(2, 3), abs=1e-4)
+    assert count["reply_accuracy"] == round(1 / 3, 4)  # "2" is "Two."; no response says nothing
+    assert (found["reply_accuracy"], found["wer"]) == (0.5, None)
+    assert [item["task"] for item in found["items"]][3:] == ["instructions/count", "translation/mixed", ""]
+    assert figures(scores)["tasks"] == {}
+
+
+def test_a_row_a_task(tmp_path: Path, scores: list[Score]) -> None:
+    out = Console(width=120, record=True, file=io.StringIO())
+    show({"model": "loud", "channel": "g711", **figures(scored(tmp_path, TASKS))}, out)
+    (row,) = [" ".join(line.split()) for line in out.export_text().splitlines() if "instructions/count" in line]
+    assert row == "instructions/count 66.7% 3 20.8% to 93.8% 100.0% 1 20.6% to 100.0% 33.3%"
+    show({"model": "loud", "channel": "g711", **figures(scores)}, out)
+    assert "task " not in out.export_text()
 
 
 def test_a_table_for_people(scores: list[Score]) -> None:

@@ -57,6 +57,13 @@ def test_a_line_may_say_mode_and_instruction_itself(tmp_path: Path) -> None:
     assert (item.mode, item.instruction) == (Mode.ANSWER, "Count.")
 
 
+def test_a_line_may_say_its_task_and_what_is_to_be_replied(tmp_path: Path) -> None:
+    item = one(tmp_path, '{"audio": "a.wav", "expect": "respond", "task": "instructions/count", "reply": "Two."}')
+    assert (item.task, item.events[0].reply, item.text) == ("instructions/count", "Two.", "")
+    plain = one(tmp_path, '{"audio": "a.wav", "expect": "silent", "task": null, "reply": ""}')
+    assert (plain.task, plain.events[0].reply) == ("", "")
+
+
 def test_events_and_empty_lines(tmp_path: Path) -> None:
     events = '[{"at_s": 0, "end_s": 1, "expect": "silent"}, {"at_s": 2, "end_s": 3, "expect": "respond", "text": "hi"}]'
     items = read(write(tmp_path, "", f'{{"audio": "a.wav", "events": {events}}}', "  "))
@@ -74,6 +81,7 @@ def test_events_and_empty_lines(tmp_path: Path) -> None:
         ('{"audio": "a.wav", "expect": "respond", "respond_after_s": "soon"}', "respond_after_s"),
         ('{"audio": "a.wav", "expect": "respond", "respond_after_s": -1}', "-1"),
         ('{"audio": "a.wav", "expect": "silent", "respond_after_s": 1}', "silence is expected"),
+        ('{"audio": "a.wav", "expect": "silent", "reply": "Two."}', "silence is expected"),
         ('{"audio": "a.wav", "expect": "silent", "mode": "sing"}', "sing"),
         ('{"audio": "a.wav", "events": []}', "`events` is empty"),
         ('{"audio": "a.wav", "expect": "silent", "events": [{"at_s": 0, "end_s": 1, "expect": "silent"}]}', "in each"),

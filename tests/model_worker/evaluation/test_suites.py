@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import model_worker
 from model_worker.evaluation.__main__ import lengths
 from model_worker.evaluation.manifest import Item, read
-from model_worker.evaluation.suites import main
+from model_worker.evaluation.suites import TEXTS, main
 from tests.model_worker.evaluation.sounds import quiet, save, tone
 
 LABELS = ("baby_cry", "chainsaw", "rain", "rooster", "dog_bark")
@@ -20,15 +21,16 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     for number, label in enumerate(LABELS):
         (folder / "sounds" / label).mkdir(parents=True)
-        for fold in (1, 4):
-            for take in "AB":
+        for fold, takes in ((1, "AB"), (4, "AB"), (5, "A")):
+            for take in takes:
                 pcm = np.concatenate([quiet(0.2), tone(0.5 + 0.1 * number), quiet(0.3)])
                 save(folder / "sounds" / label / f"{fold}-{take}.wav", pcm)
     for name in ("digits", "prompts", "music"):
         (folder / name).mkdir()
     for digit in range(10):
-        for speaker in ("theo", "george"):
-            save(folder / "digits" / f"{digit}_{speaker}_0.wav", tone(0.3, 8_000), 8_000)
+        for speaker in ("theo", "george", "yweweler"):
+            seconds = 0.4 if speaker == "yweweler" else 0.3
+            save(folder / "digits" / f"{digit}_{speaker}_0.wav", tone(seconds, 8_000), 8_000)
     save(folder / "prompts" / "hello.wav", tone(0.5))
     (folder / "prompts.tsv").write_text("hello\tHello there.\nmissing\tNot here.\n")
     save(folder / "music" / "a.wav", tone(1.0))
@@ -67,10 +69,37 @@ def test_every_suite_can_be_played(built: Path) -> None:
 
 
 def test_only_what_is_held_out(built: Path) -> None:
-    assert len(suite(built, "single")) == 10  # fold 4 of two
+    assert len(suite(built, "single")) == 10  # fold 4 of three
     assert [item.events[0].text for item in suite(built, "digits")][:3] == ["zero", "one", "two"]
-    assert len(suite(built, "digits")) == 10  # one speaker of two
+    assert len(suite(built, "digits")) == 10  # one speaker of three
     assert [item.text for item in suite(built, "recognition")] == ["Hello there."]
+
+
+def test_another_fold_and_speaker_that_are_held_out(built: Path, sources: Path, tmp_path: Path) -> None:
+    assert build(sources, tmp_path, "--only", "single", "digits", "--fold", "5", "--speaker", "yweweler") == 0
+    assert len(suite(tmp_path, "single")) == 5  # fold 5 has one take a class
+    assert len(suite(tmp_path, "digits")) == 10
+    ours, theirs = (folder / "digits" / "0000.wav" for folder in (tmp_path, built))
+    assert ours.stat().st_size > theirs.stat().st_size  # yweweler speaks longer
+
+
+def test_no_fold_or_speaker_that_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, trained_on in (("--fold", "1"), ("--speaker", "george")):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path), option, trained_on])
+        assert f"argument {option}: invalid choice" in capsys.readouterr().err
+
+
+def test_the_texts_of_the_prompts_are_installed_with_the_package() -> None:
+    package = Path(model_worker.__file__).parent
+    assert TEXTS.is_relative_to(package)
+    assert dict(line.split("\t") for line in TEXTS.read_text(encoding="utf-8").splitlines())["agent-loggedoff"]
+
+
+def test_it_is_said_what_is_not_kept_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "Hold music is not kept apart" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_policy_says_what_deserves_a_response(built: Path) -> None:
