@@ -152,5 +152,11 @@ TASKS = (
     SubTask("audio-agent/card", "audio agent", "the card that answers a spoken question, with its text", card),
     SubTask("audio-agent/tool", "audio agent", "a tool's call as JSON when it is asked for", tool),
     SubTask("audio-agent/human", "audio agent", "a transfer when a person is wanted; like words are silent", human),
-    SubTask("audio-agent/disposition", "audio agent", "how the call ended, once the line is dead", disposition),
+    SubTask(
+        "audio-agent/disposition",
+        "audio agent",
+        "how the call ended, once the line is dead",
+        disposition,
+        looks_back=True,
+    ),
 )

@@ -153,6 +153,18 @@ def _filled(draw: Draw, fact: tuple[str, tuple[str, ...], str]) -> tuple[str, tu
 TASKS = (
     SubTask("voice-chat/greeting", "voice chat", "hello and goodbye are answered, small words are not", greeting),
     SubTask("voice-chat/facts", "voice chat", "a question gets the given fact or an honest no; asides nothing", facts),
-    SubTask("voice-chat/recall", "voice chat", "what was said early is repeated when it is asked for late", recall),
-    SubTask("voice-chat/repair", "voice chat", "said again when not understood, corrected when corrected", repair),
+    SubTask(
+        "voice-chat/recall",
+        "voice chat",
+        "what was said early is repeated when it is asked for late",
+        recall,
+        looks_back=True,
+    ),
+    SubTask(
+        "voice-chat/repair",
+        "voice chat",
+        "said again when not understood, corrected when corrected",
+        repair,
+        looks_back=True,
+    ),
 )

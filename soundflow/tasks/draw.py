@@ -146,12 +146,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class SubTask:
-    """One of the 28. `rule` says in a sentence what is labelled how."""
+    """One of the 28. `rule` says in a sentence what is labelled how. `looks_back`: what is right at its end may
+    depend on what was heard at its beginning."""
 
     name: str
     ability: str
     rule: str
     make: Callable[[Draw], Plan]
+    looks_back: bool = False
 
 
 def spoken_list(draw: Draw, texts: Sequence[str], voices: Sequence[str], gap_s: float) -> Event:

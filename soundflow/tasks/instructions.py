@@ -85,6 +85,7 @@ TASKS = (
         "streaming instructions",
         "the number, each time or when asked; other sounds are silent",
         count,
+        looks_back=True,
     ),
     SubTask("instructions/tell-when", "streaming instructions", "at the wanted sound only, if it comes", tell_when),
     SubTask(
@@ -92,11 +93,13 @@ TASKS = (
         "streaming instructions",
         "at the wanted sound, but not between stop and go on",
         stop_resume,
+        looks_back=True,
     ),
     SubTask(
         "instructions/changed",
         "streaming instructions",
         "at the first sound before the spoken change, at the second after",
         changed,
+        looks_back=True,
     ),
 )

@@ -122,5 +122,11 @@ TASKS = (
     SubTask("proactive/safety-sound", "proactive", "sounds of danger or need, by the sound policy", safety_sound),
     SubTask("proactive/distress", "proactive", "words of distress; the same words without it are silent", distress),
     SubTask("proactive/dead-air", "proactive", "after eight seconds without a word", dead_air),
-    SubTask("proactive/disclosure", "proactive", "a card number asked for, and no recording disclosed", disclosure),
+    SubTask(
+        "proactive/disclosure",
+        "proactive",
+        "a card number asked for, and no recording disclosed",
+        disclosure,
+        looks_back=True,
+    ),
 )

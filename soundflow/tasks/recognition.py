@@ -73,5 +73,11 @@ TASKS = (
     SubTask("recognition/clean", "recognition", "an utterance's words, when it has ended; sounds are silent", clean),
     SubTask("recognition/telephone", "recognition", "the same through G.711 with noise and lost packets", telephone),
     SubTask("recognition/spelled", "recognition", "digits and letters when all are said; not in a pause", spelled),
-    SubTask("recognition/two-speakers", "recognition", "words with the speaker's number in front", two_speakers),
+    SubTask(
+        "recognition/two-speakers",
+        "recognition",
+        "words with the speaker's number in front",
+        two_speakers,
+        looks_back=True,
+    ),
 )

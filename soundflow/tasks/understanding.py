@@ -112,6 +112,14 @@ def question(draw: Draw) -> Plan:
 TASKS = (
     SubTask("understanding/name-sound", "understanding", "the sound's name; sentences are silent", name_sound),
     SubTask("understanding/call-progress", "understanding", "each new state of the far end once", call_progress),
-    SubTask("understanding/how-many-speakers", "understanding", "the number of voices, when asked", how_many),
-    SubTask("understanding/question", "understanding", "which sounds there were, when asked", question),
+    SubTask(
+        "understanding/how-many-speakers",
+        "understanding",
+        "the number of voices, when asked",
+        how_many,
+        looks_back=True,
+    ),
+    SubTask(
+        "understanding/question", "understanding", "which sounds there were, when asked", question, looks_back=True
+    ),
 )

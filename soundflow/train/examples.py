@@ -1,13 +1,14 @@
 """From encoded items to what one step learns from: a crop, a mode, the moment of each response, targets.
 
-Crops begin anywhere, so no position is a clock. An event that is under way where a crop begins is not scored: half of
-it says nothing. Of an event that may be told of before it ends, the moment of the response is drawn anew each
-time; up to it nothing is scored, after it silence is right. So the model learns "not yet told, and it goes on", and
-tells once.
+Crops begin anywhere, so no position is a clock; only where words depend on what was heard long before do they begin as
+early as they can. An event that is under way where a crop begins is not scored: half of it says nothing. Of an event
+that may be told of before it ends, the moment of the response is drawn anew each time; up to it nothing is scored,
+after it silence is right. So the model learns "not yet told, and it goes on", and tells once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,8 @@ from model_worker.interaction.config import EAR_TOKENS, InteractionConfig
 from model_worker.interaction.instruction import prefix_of, words_of
 from model_worker.interaction.tier import Markers
 from soundflow.features import Encoded
-from soundflow.items import EITHER, RESPOND, Item
+from soundflow.items import EITHER, RESPOND, Item, Turn
+from soundflow.tasks import TASKS
 from soundflow.train.layout import Layout, offline, streaming
 from soundflow.wake import in_mode
 
@@ -68,7 +70,7 @@ def decoder_example(
     item = in_mode(one.item, _mode(crop, rng)) if one.item.task == WAKE else one.item
     instruction = Instruction(mode=item.mode, text=item.instruction, participants=())
     prefix = prefix_of(instruction, tokenizer, config.tokens, config.memory.prefix)
-    start, end = _cut(item, crop, rng)
+    start, end = _cut(item, crop, rng, _looks_back(item))
     labels, when = targets(item, start, end, rng)
     if crop.told and when:
         end = start + max(when) + 1
@@ -117,18 +119,28 @@ def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple
     return labels[start:end].tolist(), when
 
 
-def _cut(item: Item, crop: Crop, rng: np.random.Generator) -> tuple[int, int]:
+def _cut(item: Item, crop: Crop, rng: np.random.Generator, back: bool = False) -> tuple[int, int]:
     """Where a crop begins and ends; one in five begins with the stream. Where little of a stream is scored, a crop has
-    a whole Turn in it, if one fits; where it is to be `told`, one that is responded to."""
+    a whole Turn in it, if one fits; where it is to be `told`, one that is responded to. `back`: with all that came
+    before it, or as much as fits. A number without what was counted would teach to guess."""
     length, wanted = item.chunks, crop.chunks
     room = max(0, length - wanted)
     start = 0 if rng.random() < 0.2 else int(rng.integers(room + 1))
-    turns = [turn for turn in item.turns if turn.respond] if crop.told else item.turns if item.unscored else ()
+    turns: Sequence[Turn] = item.turns if item.unscored else ()
+    if crop.told or back:
+        turns = [turn for turn in item.turns if turn.respond]
+    if back:
+        turns = [turn for turn in turns if turn.last_chunk < wanted] or turns
     if turns:
         turn = turns[int(rng.integers(len(turns)))]
         earliest = max(0, min(turn.last_chunk + 1 - wanted, room))
-        start = int(rng.integers(earliest, max(earliest, min(turn.first_chunk, room)) + 1))
+        latest = earliest if back else max(earliest, min(turn.first_chunk, room))
+        start = int(rng.integers(earliest, latest + 1))
     return start, min(length, start + wanted)
+
+
+def _looks_back(item: Item) -> bool:
+    return item.task in TASKS and TASKS[item.task].looks_back
 
 
 def _mode(crop: Crop, rng: np.random.Generator) -> Mode:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from calls.audio import CHUNK_S
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue, CatalogueError
 from model_worker.interaction.config import SMALL, TEST
@@ -79,6 +80,18 @@ def test_what_nobody_knows_is_not_scored_and_crops_have_a_turn_in_them() -> None
     for _ in range(20):
         example = decoder_example(TEST, tokenizer, made, Crop(chunks=12), rng)
         assert (example.layout.control == RESPOND).sum() == 1
+
+
+@pytest.mark.parametrize(("ends", "begins"), [((9, 35), 0), ((35,), 16)])
+def test_what_depends_on_the_beginning_is_learnt_with_it_or_as_much_as_fits(ends: tuple[int, ...], begins: int) -> None:
+    turns = tuple(
+        Turn("voice-chat/recall", end * CHUNK_S, (end + 1) * CHUNK_S, True, "?", "x", "Anna.") for end in ends
+    )
+    item = replace(made_item(1, 40), task="voice-chat/recall", turns=turns)
+    made = Encoded(item, torch.arange(40.0).repeat_interleave(20 * TEST.tower.width).view(40, 20, -1).half())
+    for seed in range(10):
+        example = decoder_example(TEST, make_tokenizer(), made, Crop(chunks=20, told=True), np.random.default_rng(seed))
+        assert int(example.states[0, 0, 0]) == begins
 
 
 def test_a_reply_that_is_too_long_is_cut_and_never_stops_a_run() -> None:
@@ -180,6 +193,16 @@ def test_a_rate_of_ones_own_is_that_of_every_stage(
     assert rates == {0.0004}  # the first step of a warm-up of one
     with pytest.raises(SystemExit):
         train.main(["--rate", "-1", str(folders[0]), str(tmp_path / "x")], Settings())
+
+
+@pytest.mark.parametrize("wrong", [("--every", "0"), ("--steps", "0"), ("--steps", "-2"), ("--seed", "-1")])
+def test_no_steps_are_refused(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train.main([*wrong, str(folders[0]), str(tmp_path / "x")], Settings())
+    assert f"{wrong[0]}: must be" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_dry_run_of_the_large_model(
