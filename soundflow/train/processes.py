@@ -5,12 +5,15 @@ accelerate is an extra of its own; a single process does without it.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from soundflow.errors import SoundflowError
+
+WAIT = timedelta(hours=12)
 
 
 class Processes:
@@ -44,12 +47,14 @@ class Accelerated(Processes):
         """Raises SoundflowError without accelerate."""
         try:
             from accelerate import Accelerator
-            from accelerate.utils import DistributedDataParallelKwargs
+            from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
         except ModuleNotFoundError as error:
             raise SoundflowError("several processes need accelerate: pip install 'offhook[train]'") from error
         # The examples of one process may have no words to say, or no decision to make: then its gradients are nothing.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(kwargs_handlers=[unused])
+        # The others wait while the first encodes the streams, and while it chooses the thresholds.
+        patient = InitProcessGroupKwargs(timeout=WAIT)
+        self._accelerator = Accelerator(kwargs_handlers=[unused, patient])
         self.device = self._accelerator.device
         self.index = self._accelerator.process_index
         self.first = self._accelerator.is_main_process

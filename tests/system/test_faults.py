@@ -16,7 +16,7 @@ import pytest
 from offhook.place import Via, orders, place_orders
 from tests.system.conftest import System, start, stop
 
-WORDS = ("vm-goodbye", "all-circuits-busy-now", "conf-adminmenu", "vm-goodbye", "all-circuits-busy-now", "vm-goodbye")
+WORDS = ("vm-goodbye", "all-circuits-busy-now", "vm-review", "vm-goodbye", "all-circuits-busy-now", "vm-goodbye")
 
 
 @pytest.fixture(scope="module")
