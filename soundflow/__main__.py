@@ -51,7 +51,19 @@ def main() -> int:
     except BrokenPipeError:  # whoever reads us has enough
         sys.stderr.close()
         return 141
+    except _of_disks() as error:  # wherever a full or broken one was not expected
+        print(f"offhook soundflow {name}: {error}", file=sys.stderr)
+        return 1
     return int(status)
+
+
+def _of_disks() -> tuple[type[Exception], ...]:
+    """OSError, and where safetensors is in use, which is of the extra that trains, what it raises instead."""
+    if "safetensors" not in sys.modules:
+        return (OSError,)
+    from safetensors import SafetensorError
+
+    return (OSError, SafetensorError)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from soundflow import shards
+from soundflow import shards, whole
 from soundflow.channel import draw_channel
 from soundflow.compose import compose
 from soundflow.config import Config
 from soundflow.errors import SoundflowError
 from soundflow.items import SPLITS, Item, Split
 from soundflow.material import Material
-from soundflow.speech import SpeechError
+from soundflow.speech import NotUnderstood
 from soundflow.tasks import TASKS, Draw
 
 BEGUN = "build.json"
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def make_item(recipe: Recipe, split: Split, number: int) -> Item:
-    """The item of a number. Raises SoundflowError."""
+    """The item of a number. Raises SoundflowError, also if nothing that it could say is understood."""
     config = recipe.config
     seed = _hash(config.seed, split, number)
     name = task_of(config, split, number)
@@ -67,7 +67,7 @@ def make_item(recipe: Recipe, split: Split, number: int) -> Item:
         draw = Draw(name, split, recipe.material, rng, content, seconds)
         try:
             plan = TASKS[name].make(draw)
-        except SpeechError:
+        except NotUnderstood:
             if attempt == _TRIES - 1:
                 raise
             continue
@@ -106,7 +106,7 @@ def build(recipe: Recipe, folder: Path, *, jobs: int = 1, progress: Progress | N
     missing, done = [], 0
     for split in SPLITS:
         for shard in range(recipe.config.shards(split)):
-            if _whole(shards.shard_path(folder, split, shard)):
+            if shards.finished(shards.shard_path(folder, split, shard)):
                 done += min(recipe.config.per_shard, recipe.config.items[split] - shard * recipe.config.per_shard)
             else:
                 missing.append((split, shard))
@@ -161,17 +161,7 @@ def begin(recipe: Recipe, folder: Path) -> None:
     if not path.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise SoundflowError(f"{folder} holds something else; build into an empty or a new folder")
     if shards.begin(path, recipe.told()):
-        shards.sweep(folder)
-
-
-def _whole(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        shards.verify(path)
-    except shards.ShardError:
-        return False  # it is made anew
-    return True
+        whole.sweep(folder)
 
 
 def _hash(*parts: object) -> int:

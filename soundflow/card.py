@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soundflow import pictures
+from soundflow import pictures, whole
 from soundflow.clips import Clips
 from soundflow.items import EITHER, RESPOND, SILENT, SPLITS, Item
 from soundflow.shards import read, shard_path
@@ -83,10 +83,32 @@ def shared_sources(counts: Mapping[str, Counts], clips: Clips) -> set[str]:
     return {source for source, splits in seen.items() if len(splits) > 1}
 
 
-def write_card(folder: Path, name: str, clips: Clips, material: Sequence[str]) -> Path:
-    """README.md, card.json and pictures, in the folder. Raises SoundflowError, also if splits share a source."""
+@dataclass(frozen=True)
+class Card:
+    """What was written and what it says. `undrawn`: why there are no pictures; "" if there are."""
+
+    path: Path
+    counts: Mapping[str, Counts]
+    shared: Sequence[str]  # sources that are heard in more than one split
+    undrawn: str
+
+
+def write_card(folder: Path, name: str, clips: Clips, material: Sequence[str]) -> Card:
+    """README.md, card.json and pictures, in the folder. Raises ShardError, NotWritten."""
     counts = count(folder)
-    plots = folder / "pictures"
+    undrawn = ""
+    try:
+        _draw(folder / "pictures", name, counts)
+    except pictures.NoPictures as error:
+        undrawn = str(error)
+    shared = sorted(shared_sources(counts, clips))
+    whole.write(folder / "card.json", [json.dumps(_numbers(counts, shared), indent=1).encode()])
+    path = folder / CARD
+    whole.write(path, [_text(name, counts, clips, material, shared, undrawn).encode()])
+    return Card(path, counts, shared, undrawn)
+
+
+def _draw(plots: Path, name: str, counts: Mapping[str, Counts]) -> None:
     for split, counted in counts.items():
         ordered = {task: float(counted.tasks[task]) for task in TASKS}
         pictures.bars(ordered, plots / f"{split}-tasks.png", f"{name}, {split}: items a sub-task", "items")
@@ -96,11 +118,6 @@ def write_card(folder: Path, name: str, clips: Clips, material: Sequence[str]) -
         pictures.histogram(
             counted.begins, plots / f"{split}-begins.png", f"{name}, {split}: when what deserves a response begins", "s"
         )
-    shared = sorted(shared_sources(counts, clips))
-    (folder / "card.json").write_text(json.dumps(_numbers(counts, shared), indent=1), encoding="utf-8")
-    path = folder / CARD
-    path.write_text(_text(name, counts, clips, material, shared), encoding="utf-8")
-    return path
 
 
 def _numbers(counts: Mapping[str, Counts], shared: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +143,14 @@ def _numbers(counts: Mapping[str, Counts], shared: Sequence[str]) -> dict[str, A
     }
 
 
-def _text(name: str, counts: Mapping[str, Counts], clips: Clips, material: Sequence[str], shared: Sequence[str]) -> str:
+def _text(
+    name: str,
+    counts: Mapping[str, Counts],
+    clips: Clips,
+    material: Sequence[str],
+    shared: Sequence[str],
+    undrawn: str,
+) -> str:
     titles = ("split", "items", "hours", "Chunks to respond", "silent", "either", "items all silent", "sources")
     rows = []
     for split, c in counts.items():
@@ -142,7 +166,12 @@ def _text(name: str, counts: Mapping[str, Counts], clips: Clips, material: Seque
     notes = [f"- {note}" for note in clips.notes] or ["- none"]
     parts = [f"# Data card: {name}", _table(titles, rows), leaks, "## Sub-tasks"]
     parts += [_table(("sub-task", "rule", *counts), tasks), "## Whose it is", "\n".join(owned)]
-    parts += ["## Recordings that were not as expected", "\n".join(notes), "## Pictures", "\n\n".join(images)]
+    parts += [
+        "## Recordings that were not as expected",
+        "\n".join(notes),
+        "## Pictures",
+        undrawn or "\n\n".join(images),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,3 +7,7 @@ from calls.errors import OffhookError
 
 class SoundflowError(OffhookError):
     """Data, a clip, a configuration or a shard is not as it must be. The text says which and what to do."""
+
+
+class NotWritten(SoundflowError):
+    """A file could not be written, most often because the disk is full. What had been finished by then is kept."""

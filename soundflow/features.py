@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from model_worker.interaction.config import InteractionConfig
 from model_worker.interaction.perception import Perception
 from soundflow.items import Item
 from soundflow.shards import Shard, verify
+from soundflow.whole import writing
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +89,14 @@ class Encoded:
 
 
 def cache(encoder: Encoder, shard: Path, *, force: bool = False) -> tuple[Path, bool]:
-    """Make a shard's features be on disk; returns their file, and whether it had to be made."""
+    """Make a shard's features be on disk; returns their file, and whether it had to be made. Raises NotWritten."""
     path = shard.with_suffix(SUFFIX)
     told = {"tower": encoder.fingerprint, "shard": verify(shard)}
     if not force and _told(path) == told:
         return path, False
     states = torch.cat(encoder.states(list(Shard(shard))))
-    partial = path.with_name(f".{path.name}.part")
-    save_file({"states": states}, partial, metadata=told)
-    os.replace(partial, path)
+    with writing(path, SafetensorError) as partial:
+        save_file({"states": states}, partial, metadata=told)
     return path, True
 
 

@@ -12,12 +12,17 @@ from calls.audio import CHUNK_S, SAMPLE_RATE
 from soundflow.errors import SoundflowError
 from soundflow.items import EITHER, RESPOND, Item
 from soundflow.preprocess import Pcm, Step, stft
+from soundflow.whole import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _SPEAK, _MAYBE = "#24465f", "#c2452d", "#e8b04a"
 _DPI = 110
+
+
+class NoPictures(SoundflowError):
+    """There is no matplotlib to draw with."""
 
 
 def steps_picture(steps: Sequence[Step], path: Path, title: str) -> None:
@@ -80,7 +85,7 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise SoundflowError("pictures need matplotlib: pip install 'offhook[soundflow]'") from error
+        raise NoPictures("pictures need matplotlib: pip install 'offhook[soundflow]'") from error
     figure = Figure(figsize=size, dpi=_DPI)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -88,8 +93,8 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
 def _save(figure: Any, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with writing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:] or "png")
 
 
 def _decibels(pcm: Pcm) -> Any:

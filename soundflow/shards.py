@@ -13,30 +13,28 @@ running it again makes the missing ones. Reading maps the file, so a split may b
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
 from calls.audio import CHUNK_SAMPLES
+from soundflow import whole
 from soundflow.errors import SoundflowError
 from soundflow.items import Item, Labels
 
 _MAGIC = b"offhook-shard-1\n"
 _SIZES = struct.Struct("<QQ")
 _SUM = hashlib.sha256().digest_size
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BLOCK = 1 << 20
 
 
 class ShardError(SoundflowError):
-    """A shard is damaged or could not be written."""
+    """A shard is damaged, or there is none."""
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
@@ -44,10 +42,10 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
 
 
 def write(folder: Path, split: str, number: int, items: Sequence[Item]) -> Path:
-    """Write one shard. The same items give the same bytes. Raises ShardError, leaving nothing, if the disk is full."""
+    """Write one shard. The same items give the same bytes. Raises NotWritten, leaving nothing, if the disk is full."""
     path = shard_path(folder, split, number)
     parts = _parts(items)
-    write_whole(path, parts)
+    whole.write(path, parts)
     return path
 
 
@@ -65,47 +63,18 @@ def _parts(items: Sequence[Item]) -> list[bytes]:
     return [*parts, digest.digest()]
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file so that it is there whole or not at all. Raises ShardError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in _FULL:
-            raise ShardError(
-                f"the disk is full: {path} could not be written ({error.strerror}). What is finished is kept: "
-                "make room and run the same command again"
-            ) from error
-        raise ShardError(f"{path} could not be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def begin(path: Path, told: Mapping[str, Any]) -> bool:
     """Note in `path` what its folder is filled with; True if that had been noted before.
 
-    Raises SoundflowError, naming what differs, if it was begun otherwise.
+    Raises SoundflowError, naming what differs, if it was begun otherwise, and NotWritten.
     """
     if not path.is_file():
-        write_whole(path, [json.dumps(told, indent=1, sort_keys=True).encode()])
+        whole.write(path, [json.dumps(told, indent=1, sort_keys=True).encode()])
         return False
     was = json.loads(path.read_text(encoding="utf-8"))
     if different := sorted(key for key in {**told, **was} if was.get(key) != told.get(key)):
         raise SoundflowError(f"{path.parent} was begun with other {' and '.join(different)}; name another directory")
     return True
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed run left half written."""
-    for partial in folder.glob(".*.part"):
-        partial.unlink(missing_ok=True)
 
 
 def verify(path: Path) -> str:
@@ -123,6 +92,17 @@ def verify(path: Path) -> str:
     if left or told != digest.digest():
         raise ShardError(f"{path} is damaged; remove it and build again: only it will be made anew")
     return digest.hexdigest()
+
+
+def finished(path: Path) -> bool:
+    """Whether a shard is there and whole. One that is damaged is to be made anew."""
+    if not path.is_file():
+        return False
+    try:
+        verify(path)
+    except ShardError:
+        return False
+    return True
 
 
 class Shard(Sequence[Item]):

@@ -16,6 +16,7 @@ import subprocess
 import wave
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from model_worker.spoken import spoken
 from model_worker.voice import ClauseVoice, KokoroVoice, PiperVoice, resample, trim
 from soundflow.errors import SoundflowError
 from soundflow.items import Split
+from soundflow.whole import not_written
 
 Pcm = npt.NDArray[np.float32]
 
@@ -42,6 +44,14 @@ _WORD = re.compile(r"[a-z']+")
 
 class SpeechError(SoundflowError):
     """A voice is not there or could not speak."""
+
+
+class NotUnderstood(SpeechError):
+    """The voices spoke, and a recogniser heard something else.
+
+    That is kept, so a run that is resumed meets it again. Nothing else may be replaced by other words: it might not
+    happen again, and the same seed would make other data.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,10 @@ class Speech:
         self._open()
 
     def ready(self, voices: Sequence[str]) -> None:
-        """Know now, and not an hour into a build, that voices are not there. Raises ModelMissing, for all of them."""
+        """Know now, and not an hour into a build, that voices are not there. Raises ModelMissing, for all of them, and
+        SpeechError without espeak-ng, which speaks by itself or tells the other voices their phonemes."""
+        if voices:
+            _program()
         catalogue = Catalogue(self.models, dict(os.environ))
         wanted = {model for voice in voices if (model := _model(voice))}
         if self.check and any(map(_english, voices)):
@@ -122,12 +135,15 @@ class Speech:
             raise ModelMissing("; ".join(absent))
 
     def say(self, text: str, voices: Sequence[str]) -> Said:
-        """Have the first of the voices speak that is understood. Raises SpeechError; with `check`, if none is."""
+        """Have the first of the voices speak that is understood.
+
+        Raises NotUnderstood if none is, SpeechError if one cannot speak, NotWritten if it cannot be kept.
+        """
         for voice in voices:
             pcm = trim(self._said(text, voice), _TAIL_S)  # voices leave pauses of different lengths after a clause
             if len(pcm):
                 return Said(pcm, voice)
-        raise SpeechError(f"{text!r} was not understood in any of {', '.join(voices)}")
+        raise NotUnderstood(f"{text!r} was not understood in any of {', '.join(voices)}")
 
     def _said(self, text: str, voice: str) -> Pcm:
         """From memory, from disk, or now. Empty: it was not understood when it was made."""
@@ -173,24 +189,40 @@ class Speech:
 
 
 def espeak(text: str, variant: str) -> Pcm:
-    """By espeak-ng, as a process of its own: `en-us+f3`, or with words a minute and pitch `en-us+f3@150,40`."""
-    program = shutil.which("espeak-ng")
-    if program is None:
-        raise SpeechError("there is no espeak-ng on PATH: apt install espeak-ng")
+    """By espeak-ng, as a process of its own: `en-us+f3`, or with words a minute and pitch `en-us+f3@150,40`.
+
+    Raises SpeechError.
+    """
+    program = _program()
     voice, _, manner = variant.partition("@")
     speed, _, pitch = (manner or "160,50").partition(",")
     command = [program, "-v", voice, "-s", speed, "-p", pitch or "50", "-b", "1", "--stdin", "--stdout"]
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        raise SpeechError(f"espeak-ng -v {voice} failed: {error}") from error
-    with wave.open(io.BytesIO(done.stdout)) as file:
-        rate = file.getframerate()
-        data = np.frombuffer(file.readframes(file.getnframes()), "<i2")  # the header of a pipe says nothing of length
+        with wave.open(io.BytesIO(done.stdout)) as file:
+            rate = file.getframerate()
+            data = np.frombuffer(file.readframes(file.getnframes()), "<i2")  # a pipe's header says nothing of length
+    except subprocess.TimeoutExpired as error:
+        raise SpeechError(
+            f"espeak-ng -v {voice} took longer than {_TIMEOUT_S:.0f} s. What is finished is kept: run the same command "
+            "again, when the machine is less busy"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace").strip()[:200]
+        raise SpeechError(f"espeak-ng -v {voice} failed with status {error.returncode}: {said}") from error
+    except (wave.Error, EOFError) as error:
+        raise SpeechError(f"espeak-ng -v {voice} wrote no sound for {text!r}") from error
     pcm = trim(resample(data.astype(np.float32) / 32768.0, rate), 0.05)
     if not len(pcm):
         raise SpeechError(f"espeak-ng -v {voice} said nothing of {text!r}")
     return pcm
+
+
+def _program() -> str:
+    program = shutil.which("espeak-ng")
+    if program is None:
+        raise SpeechError("there is no espeak-ng on PATH, and every voice needs it: apt install espeak-ng")
+    return program
 
 
 def wrong_share(text: str, heard: str) -> float:
@@ -215,22 +247,22 @@ def _english(voice: str) -> bool:
 
 
 def _keep(path: Path, pcm: Pcm) -> None:
-    """Whole or not at all; who comes second leaves what is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Whole or not at all; who comes second leaves what is there. Raises NotWritten."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with wave.open(str(partial), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(16_000)
             file.writeframes(np.rint(np.clip(pcm, -1.0, 1.0) * 32767).astype("<i2").tobytes())
-        os.link(partial, path)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            os.link(partial, path)
     except OSError as error:
-        raise SpeechError(f"speech could not be kept in {path.parent}: {error.strerror}") from error
+        raise not_written(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Pcm:

@@ -19,6 +19,7 @@ import numpy as np
 
 from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE
 from calls.model import Mode
+from soundflow import whole
 from soundflow.errors import SoundflowError
 from soundflow.items import Audio, Item, Split, Turn
 
@@ -80,8 +81,8 @@ def _write(folder: Path, item: str, number: int, audio: Audio) -> str:
 
 
 def write_wav(path: Path, audio: Audio) -> None:
-    """16 kHz mono."""
-    with wave.open(str(path), "wb") as file:
+    """16 kHz mono. Raises NotWritten."""
+    with whole.writing(path) as partial, wave.open(str(partial), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
@@ -99,4 +100,4 @@ def _read(path: Path) -> Audio:
 
 
 def write_jsonl(path: Path, items: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items), encoding="utf-8")
+    whole.write(path, (json.dumps(item, ensure_ascii=False).encode() + b"\n" for item in items))

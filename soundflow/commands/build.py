@@ -9,20 +9,28 @@ from pathlib import Path
 
 from calls.settings import Settings
 from soundflow.build import Recipe, build
-from soundflow.card import count, write_card
-from soundflow.commands.shared import bar, material, parser
+from soundflow.card import write_card
+from soundflow.commands.shared import add_home, bar, material, parser, positive
 from soundflow.config import load
+from soundflow.errors import SoundflowError
 from soundflow.items import SPLITS
 from soundflow.shards import read
 from soundflow.streamaudio import to_streamaudio, write_jsonl
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("build", "Make streams with labels. Killed or full, run it again: it goes on where it was.")
+    options = parser(
+        "build",
+        "Make streams with labels. Killed or full, run it again: it goes on where it was.",
+        "data/test",
+        "--config compact --jobs 8 data/compact",
+        "--items 100 --streamaudio 20 data/few",
+    )
+    add_home(options)
     options.add_argument("folder", type=Path, help="where the shards go: empty, new, or begun before")
     options.add_argument("--config", default="test", help="test, compact, or a TOML file (%(default)s)")
     options.add_argument("--seed", type=int, help="another seed than the configuration's")
-    options.add_argument("--items", type=int, help="so many train items; the other splits in proportion")
+    options.add_argument("--items", type=positive, help="so many train items; the other splits in proportion")
     options.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes (%(default)s)")
     options.add_argument("--streamaudio", type=int, default=0, metavar="N", help="also N items a split as StreamAudio")
     given = options.parse_args(arguments)
@@ -38,11 +46,18 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     with bar(f"building {config.name}") as tell:
         build(recipe, given.folder, jobs=given.jobs, progress=tell)
     card = write_card(given.folder, config.name, recipe.material.clips, config.material)
-    for split, counts in count(given.folder).items():
+    for split, counts in card.counts.items():
         print(f"{split:<6}{counts.items:>7} items {counts.seconds / 3600:>8.2f} h {counts.responded:>7} responses")
         if given.streamaudio:
             export(given.folder, split, given.streamaudio)
-    print(f"data card: {card}")
+    if card.undrawn:
+        print(f"the data card has no pictures: {card.undrawn}")
+    print(f"data card: {card.path}")
+    if card.shared:
+        raise SoundflowError(
+            f"heard in more than one split of {given.folder}: {', '.join(card.shared)}. What is measured on it means "
+            "nothing: leave these out of one split, and build into another folder"
+        )
     return 0
 
 

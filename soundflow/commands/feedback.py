@@ -16,8 +16,8 @@ from pathlib import Path
 from calls.model import DEFAULT_TENANT
 from calls.settings import Settings
 from calls.store import Row, Store
-from soundflow import shards
-from soundflow.commands.shared import bar
+from soundflow import shards, whole
+from soundflow.commands.shared import bar, parser
 from soundflow.errors import SoundflowError
 from soundflow.feedback import Around, Judged, divide, items
 from soundflow.items import Item, Split
@@ -56,8 +56,11 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="offhook soundflow feedback", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(
+        "feedback",
+        _ABOUT,
+        "--since 2026-11-01 feedback  # how much there is; nothing is written",
+        "--since 2026-11-01 --without 01JD0A --consent feedback",
     )
     options.add_argument("folder", type=Path, help="where the shards go: empty, new, or written by this command before")
     options.add_argument(
@@ -217,7 +220,7 @@ class Writer:
         for split in list(self._waiting):
             self._write(split)
         summary = {split: dict(counts) for split, counts in self.made.streams.items()}
-        shards.write_whole(self._folder / SUMMARY, [json.dumps(summary, indent=1).encode()])
+        whole.write(self._folder / SUMMARY, [json.dumps(summary, indent=1).encode()])
 
     def _begin(self) -> None:
         if self._begun:
@@ -227,7 +230,7 @@ class Writer:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise SoundflowError(f"{self._folder} cannot be made: {error.strerror}") from error
-        shards.write_whole(self._folder / SUMMARY, [b"{}"])  # a run that is killed leaves a folder that is known
+        whole.write(self._folder / SUMMARY, [b"{}"])  # a run that is killed leaves a folder that is known
         for old in self._old():
             old.unlink()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
 from calls.settings import Settings
 from soundflow import debian
 from soundflow.clips import scan
-from soundflow.commands.shared import bar, parser
+from soundflow.commands.shared import add_home, bar, parser
 from soundflow.sources import SOURCES, fetch, find
 
 _ABOUT = """Bring recordings here, from their address or from a local copy, and check each.
@@ -21,8 +20,15 @@ in a folder (--from). Interrupted, run it again: it goes on with the next packag
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("fetch", _ABOUT)
-    options.formatter_class = RawDescriptionHelpFormatter
+    options = parser(
+        "fetch",
+        _ABOUT,
+        " # what there is",
+        "esc10 fsdd",
+        "esc10 --from Downloads/ESC-50-master.zip",
+        "debian-sounds debian-music debian-speech",
+    )
+    add_home(options)
     options.add_argument("names", nargs="*", help=f"of {', '.join(SOURCES)}; none: list them")
     options.add_argument(
         "--from",

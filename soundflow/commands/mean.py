@@ -22,7 +22,7 @@ the first one's; measure and choose anew."""
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("mean", _ABOUT)
+    options = parser("mean", _ABOUT, "best small quieter/model", "best small small quieter/model --threshold 0.2")
     options.add_argument("out", type=Path, help="directory for the model")
     options.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL}; twice counts twice")
     options.add_argument("--threshold", type=between, help="to respond above (default: the first model's)")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calls.settings import Settings
 from soundflow.clips import decode
-from soundflow.commands.shared import parser
+from soundflow.commands.shared import natural, parser
 from soundflow.errors import SoundflowError
 from soundflow.items import SPLITS
 from soundflow.pictures import item_picture, steps_picture
@@ -17,12 +17,17 @@ from soundflow.shards import read
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("picture", "What preprocessing does to a clip, step by step; or a stream with its labels.")
+    options = parser(
+        "picture",
+        "What preprocessing does to a clip, step by step; or a stream with its labels.",
+        "dog.ogg",
+        "--item 7 --split dev data/test",
+    )
     options.add_argument("path", type=Path, help="a recording, or with --item a built folder")
     options.add_argument("--out", type=Path, help="the PNG file; NAME.png here if not said")
     options.add_argument("--seconds", type=float, default=3.0, help="of sound to keep (%(default)s)")
-    options.add_argument("--item", type=int, help="the number of an item in a built folder")
-    options.add_argument("--split", choices=SPLITS, default="train")
+    options.add_argument("--item", type=natural, help="the number of an item in a built folder")
+    options.add_argument("--split", choices=SPLITS, default="train", help="of the built folder (%(default)s)")
     given = options.parse_args(arguments)
     if given.item is None:
         pcm, notes = decode(given.path)

@@ -22,10 +22,19 @@ MODEL = "a directory, `small` or `compact`"
 """What names a trained model."""
 
 
-def parser(name: str, about: str) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog=f"offhook soundflow {name}", description=about)
-    made.add_argument("--home", type=Path, default=HOME, help="where recordings and speech are kept (%(default)s)")
-    return made
+def parser(name: str, about: str, *examples: str) -> argparse.ArgumentParser:
+    """`examples`: what may stand after the command's name."""
+    shown = "\n".join(f"  offhook soundflow {name} {example}" for example in examples)
+    return argparse.ArgumentParser(
+        prog=f"offhook soundflow {name}",
+        description=about,
+        epilog=f"examples:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_home(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--home", type=Path, default=HOME, help="where recordings and speech are kept (%(default)s)")
 
 
 def share(text: str) -> float:
@@ -44,6 +53,29 @@ def between(text: str) -> float:
     return value
 
 
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1 on."""
+    value = _whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def natural(text: str) -> int:
+    """An argument that is a whole number from 0 on."""
+    value = _whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -52,7 +84,8 @@ def _number(text: str) -> float:
 
 
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
-    """Raises SoundflowError when recordings that the configuration wants are missing, ModelMissing for its voices."""
+    """Raises SoundflowError when recordings that the configuration wants are missing, or espeak-ng; ModelMissing for
+    its voices."""
     home = home.expanduser()
     speech = Speech(home / "speech", settings.models, check=config.check)
     speech.ready([voice for split in SPLITS for voice in config.cast.voices(split)])

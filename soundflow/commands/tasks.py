@@ -9,7 +9,7 @@ from pathlib import Path
 
 from calls.settings import Settings
 from soundflow.build import Recipe, make_item
-from soundflow.commands.shared import bar, material, parser
+from soundflow.commands.shared import add_home, bar, material, parser
 from soundflow.config import load
 from soundflow.items import Item
 from soundflow.pictures import item_picture
@@ -20,12 +20,18 @@ _TRIES = 12
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("tasks", "List the sub-tasks of the seven abilities; write a sample of each to hear and see.")
+    options = parser(
+        "tasks",
+        "List the sub-tasks of the seven abilities; write a sample of each to hear and see.",
+        "--samples samples",
+        "proactive/safety-sound instructions/count --samples samples --seed 2",
+    )
+    add_home(options)
     options.add_argument("names", nargs="*", help="only these")
     options.add_argument("--samples", type=Path, metavar="DIR", help="write NAME.wav, NAME.json and NAME.png for each")
     options.add_argument("--config", default="test", help="what the samples are made from (%(default)s)")
     options.add_argument("--seed", type=int, default=1, help="another seed, other samples")
-    options.add_argument("--json", action="store_true")
+    options.add_argument("--json", action="store_true", help="the list for a program")
     given = options.parse_args(arguments)
     chosen = [find(name) for name in given.names] or list(TASKS.values())
     if given.json:

@@ -16,7 +16,7 @@ from calls.settings import Settings
 from model_worker.catalogue import Catalogue
 from soundflow import shards
 from soundflow.base import SMOLLM, Weights, is_smollm
-from soundflow.commands.shared import MODEL, bar, between, parser, share
+from soundflow.commands.shared import MODEL, bar, between, natural, parser, positive, share
 from soundflow.errors import SoundflowError
 from soundflow.features import Encoded, Encoder, fast
 from soundflow.train.dry import dry_run
@@ -57,10 +57,19 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    options = parser("train", "Train on built shards. Killed, run it again: it goes on from its last checkpoint.")
+    options = parser(
+        "train",
+        "Train on built shards. Killed, run it again: it goes on from its last checkpoint.",
+        "data/test out  # --config test",
+        "--config compact --ear small data/compact out  # on a machine with a GPU",
+        "--from small --beside wake feedback out-tuned",
+        "--config 3b --dry-run data/test out-dry",
+    )
     options.add_argument("folder", type=Path, help="of the shards")
     options.add_argument("out", type=Path, help="for checkpoints, curves and the trained model")
-    options.add_argument("--config", default="", choices=tuple(PLANS), help="test, or what --from is")
+    options.add_argument(
+        "--config", default="", choices=tuple(PLANS), help="if not said: test, or what --from MODEL is"
+    )
     options.add_argument(
         "--from", dest="start", default="", metavar="MODEL",
         help=f"tune this model ({MODEL}) and train none from base weights: few steps, low rate",
@@ -75,11 +84,15 @@ def _options() -> argparse.ArgumentParser:
         help="more shards, mixed in so that nothing is forgotten: what the model was trained on; may be repeated",
     )  # fmt: skip
     options.add_argument("--share", type=share, default=BESIDE, help="of what is learnt from, beside (%(default)s)")
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--steps", type=int, help="so many steps a stage instead of the configuration's")
+    options.add_argument(
+        "--seed", type=natural, default=1, help="of what is drawn, and of weights that begin at random"
+    )
+    options.add_argument("--steps", type=positive, help="so many steps a stage instead of the configuration's")
     options.add_argument("--rate", type=between, help="of every stage at its highest, instead of the configuration's")
-    options.add_argument("--threads", type=int, default=0, help="on a CPU; 0: all, for a model as small as test one")
-    options.add_argument("--every", type=int, default=20, help="steps between two checkpoints (%(default)s)")
+    options.add_argument(
+        "--threads", type=natural, default=0, help="on a CPU; 0: all, for a model as small as test one"
+    )
+    options.add_argument("--every", type=positive, default=20, help="steps between two checkpoints (%(default)s)")
     options.add_argument("--dry-run", action="store_true", help="one step a stage in small shapes, on two items")
     return options
 
@@ -204,7 +217,7 @@ def _finish(
 
 
 def _enough(data: Sequence[Encoded]) -> bool:
-    turns = [turn.respond for one in data for turn in one.item.turns]
+    turns = [turn.respond for one in data for turn in one.item.turns if not turn.bed]
     return min(turns.count(True), turns.count(False)) >= _FEW
 
 

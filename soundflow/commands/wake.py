@@ -16,14 +16,15 @@ from calls.audio import SAMPLE_RATE
 from calls.settings import Settings
 from soundflow import config, synth, tones
 from soundflow.clips import DIGITS, Clips, Rules
-from soundflow.commands.shared import MODEL, bar, material, parser, share
+from soundflow.commands.shared import MODEL, add_home, bar, material, natural, parser, share
 from soundflow.errors import SoundflowError
 from soundflow.items import Item, Split
 from soundflow.material import Material
 from soundflow.policy import SOUNDS
-from soundflow.shards import Shard, begin, shard_path, sweep, write
-from soundflow.speech import SpeechError
+from soundflow.shards import Shard, begin, finished, shard_path, write
+from soundflow.speech import NotUnderstood
 from soundflow.wake import CARRIED, DIGIT, MUSIC, QUIET, SOUND, SPEECH, TELEPHONE, Heard, Pcm, line, stream
+from soundflow.whole import sweep
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -62,11 +63,18 @@ to tell through a telephone, and what they are mistaken for."""
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("wake", "Streams that teach when to wake: whole recordings at any onset. Goes on where it was.")
+    options = parser(
+        "wake",
+        "Streams that teach when to wake: whole recordings at any onset. Goes on where it was.",
+        "--dev-fold 3 wake-dev",
+        "--whole --items 4000 wake",
+        "--whole --hard small --carried 0.8 --items 400 --seed 2 hard",
+    )
+    add_home(options)
     options.add_argument("folder", type=Path, help="where the shards go")
     options.add_argument("--config", default="compact", help="whose recordings and voices to use (%(default)s)")
-    options.add_argument("--items", type=int, default=600, help="train streams of 28 s (%(default)s)")
-    options.add_argument("--dev", type=int, default=100, help="dev streams (%(default)s)")
+    options.add_argument("--items", type=natural, default=600, help="train streams of 28 s (%(default)s)")
+    options.add_argument("--dev", type=natural, default=100, help="dev streams (%(default)s)")
     options.add_argument("--dev-fold", type=int, help="this fold of ESC-10 is dev, instead of some of all sources")
     options.add_argument(
         "--whole", action="store_true", help="nothing aside for dev: the last run, when all is chosen; test stays aside"
@@ -82,7 +90,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options.add_argument(
         "--hard", default="", metavar="MODEL", help=f"only streams that this model ({MODEL}) gets wrong"
     )
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--seed", type=natural, default=1, help="another seed, other streams (%(default)s)")
     given = options.parse_args(arguments)
     rules = Rules(dev_folds=() if given.dev_fold is None else (given.dev_fold,))
     if given.whole:
@@ -126,10 +134,10 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
 
 def _is_there(given: argparse.Namespace, split: Split, number: int, size: int) -> bool:
-    """Whether a shard is finished: one that ended a shorter run is made anew when more streams are asked for. Of the
-    hard ones there may be no more, so a short shard of them stays."""
+    """Whether a shard is finished: one that is damaged is made anew, as is one that ended a shorter run when more
+    streams are asked for. Of the hard ones there may be no more, so a short shard of them stays."""
     path = shard_path(given.folder, split, number)
-    return path.is_file() and (len(Shard(path)) >= size or bool(given.hard and split == "train"))
+    return finished(path) and (len(Shard(path)) >= size or bool(given.hard and split == "train"))
 
 
 def _streams(
@@ -219,7 +227,7 @@ def _said(chosen: Material, voice: str, texts: Iterable[str], form: str = "{}") 
     for text in texts:
         try:
             yield text, chosen.speech.say(form.format(text), [voice]).pcm
-        except SpeechError as error:
+        except NotUnderstood as error:
             log.info("%s", error)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from model_worker.interaction.config import MemoryConfig
+from soundflow import whole
 from soundflow.errors import SoundflowError
 from soundflow.train.examples import Example
 from soundflow.train.measure import trigger_accuracy
@@ -109,7 +109,7 @@ class Trainer:
     def run(self, until: int | None = None, every: int = 20, show: Callable[[Point], None] | None = None) -> None:
         """Go on to step `until` (default: the stage's last). A point of the curve and a checkpoint each `every` steps.
 
-        Raises SoundflowError when the loss is no longer a number.
+        Raises SoundflowError when the loss is no longer a number, NotWritten when a checkpoint cannot be saved.
         """
         last = self.stage.steps if until is None else min(until, self.stage.steps)
         self._wrapped.train()
@@ -162,10 +162,10 @@ class Trainer:
         return self._directory / self.stage.name / CHECKPOINT
 
     def save(self) -> None:
-        """Only what learns, with the optimiser's state. By the first process."""
+        """Only what learns, with the optimiser's state. By the first process. Raises NotWritten; what was saved before
+        stays."""
         if not self._processes.first:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         weights = {name: parameter.detach().cpu() for name, parameter in self.network.learning()}
         state = {
             "weights": weights,
@@ -175,14 +175,16 @@ class Trainer:
             "seed": self._seed,
             "curve": [asdict(point) for point in self.curve],
         }
-        partial = self.path.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.path)
+        # Through a file of Python's: torch's own error for a full disk does not say so.
+        with whole.writing(self.path, RuntimeError) as partial, partial.open("wb") as file:
+            torch.save(state, file)
         lines = "".join(json.dumps(asdict(point)) + "\n" for point in self.curve)
-        (self.path.parent / CURVE).write_text(lines, encoding="utf-8")
+        whole.write(self.path.parent / CURVE, [lines.encode()])
 
     def resume(self) -> bool:
         """Go back to the last checkpoint, if there is one. Raises SoundflowError if it is of another stage or seed."""
+        if self._processes.first:
+            whole.sweep(self.path.parent)
         if not self.path.is_file():
             return False
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)

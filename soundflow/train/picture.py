@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from soundflow.whole import writing
+
 SHOWN = (("loss", "loss"), ("words", "of words"), ("control", "of decisions"), ("accuracy", "balanced accuracy"))
 _DPI = 110
 
 
 def curve_picture(points: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Loss, its two terms and the trigger accuracy over all stages' steps, as PNG."""
+    """Loss, its two terms and the trigger accuracy over all stages' steps, as PNG. Raises ImportError, NotWritten."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.0, 6.0), dpi=_DPI, layout="constrained")
@@ -26,7 +28,8 @@ def curve_picture(points: Sequence[Mapping[str, Any]], path: Path, title: str) -
         for at, stage in borders:
             axis.axvline(at, color="#c2452d", linewidth=0.6)
             axis.annotate(stage, (at, 1.0), xycoords=("data", "axes fraction"), fontsize=7, va="top")
-    figure.savefig(path)
+    with writing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _steps(points: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[tuple[int, str]]]:

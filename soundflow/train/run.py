@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from model_worker.interaction.config import MemoryConfig
@@ -26,6 +28,7 @@ from soundflow.train.low_rank import merged
 from soundflow.train.network import EAR, Network
 from soundflow.train.processes import Processes
 from soundflow.train.stages import Plan, Stage
+from soundflow.whole import not_written
 
 BESIDE = 0.7
 """How much of what a model is tuned on is what it was trained on before, so that nothing is forgotten."""
@@ -122,6 +125,7 @@ def save(
     """A checkpoint for OFFHOOK_MODEL=interaction:DIR: only what was trained; the rest is in the catalogue.
 
     `find` tells where the catalogue has the language model: of one that is built on it, only what differs is written.
+    Raises NotWritten, leaving nothing.
     """
     config = replace(weights.config, threshold=threshold, answering=answering)
     base = {"tower": WHISPER} if is_whisper(config) else {}
@@ -131,7 +135,20 @@ def save(
         whole, kept = set(kept), differences(kept, language)
         base |= {} if whole == set(kept) else {"decoder": SMOLLM}
     tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))
-    native.save(directory, config, tensors, weights.tokenizer, base=base)
+    try:
+        native.save(directory, config, tensors, weights.tokenizer, base=base)
+    except (OSError, SafetensorError) as error:
+        _remove(directory)
+        raise not_written(directory, error) from error
+
+
+def _remove(directory: Path) -> None:
+    """What there is of a checkpoint that could not be written whole, which takes room and is of no use."""
+    for name in (native.TOKENIZER, native.MANIFEST, "model*.safetensors"):
+        for path in directory.glob(name):
+            path.unlink()
+    with suppress(OSError):
+        directory.rmdir()  # unless it holds something else
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

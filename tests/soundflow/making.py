@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from calls.audio import CHUNK_S, CHUNK_SAMPLES
@@ -23,3 +27,14 @@ def made_item(seed: int, chunks: int = 20, split: Split = "train") -> Item:
 
 def same(one: Item, other: Item) -> bool:
     return one.meta() == other.meta() and np.array_equal(one.audio, other.audio)
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """The kernel refuses to write on where a file has this size, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,20 @@ import pytest
 from calls.model import Mode
 from calls.settings import Settings
 from model_worker.evaluation import manifest
-from soundflow import config
+from soundflow import card, config
+from soundflow.__main__ import main
 from soundflow.build import BEGUN, Recipe, build, task_of
 from soundflow.card import count, shared_sources, write_card
+from soundflow.channel import WIDEBAND
 from soundflow.clips import Clip, Clips
-from soundflow.commands import suite
-from soundflow.errors import SoundflowError
+from soundflow.commands import build as command_build
+from soundflow.commands import picture, suite
+from soundflow.compose import Bed, Event, Plan, compose
+from soundflow.errors import NotWritten, SoundflowError
 from soundflow.items import Item, Turn
 from soundflow.shards import read
 from soundflow.sources import SOURCES, database, fetch
-from soundflow.speech import Cast, SpeechError
+from soundflow.speech import Cast, NotUnderstood, Said, SpeechError
 from soundflow.streamaudio import from_streamaudio, write_wav
 from soundflow.tasks import TASKS
 
@@ -89,7 +94,6 @@ def command(folder: Path, home: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command makes when nothing happens: `data`, and its speech in `home`."""
-    pytest.importorskip("matplotlib", reason="the data card's pictures need the extra soundflow")
     folder = tmp_path_factory.mktemp("whole")
     subprocess.run(command(folder / "data", folder / "home"), cwd=ROOT, check=True, capture_output=True)
     return folder
@@ -128,16 +132,72 @@ def test_a_full_disk_is_told_and_what_is_finished_stays(whole: Path, tmp_path: P
     assert [path.name for path in (tmp_path / "data").iterdir()] == [BEGUN]
 
 
+@pytest.mark.parametrize("error", [SpeechError("espeak-ng was killed"), NotWritten("the disk is full")])
+def test_what_may_not_happen_again_makes_no_other_data(
+    recipe: Recipe, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: SoundflowError
+) -> None:
+    """A voice that fails once ends the run, and the next one comes to the same bytes. One that is not understood is
+    what other words are taken for."""
+    speech = recipe.material.speech
+    say, failing = speech.say, [error]
+
+    def once(text: str, voices: Sequence[str]) -> Said:
+        if failing:
+            raise failing.pop()
+        return say(text, voices)
+
+    monkeypatch.setattr(speech, "say", once)
+    with pytest.raises(type(error), match=str(error)):
+        build(recipe, tmp_path / "data")
+    build(recipe, tmp_path / "data")
+    assert sums(tmp_path / "data") == sums(built)
+    failing.append(NotUnderstood("hm"))
+    build(recipe, tmp_path / "other")
+    assert sums(tmp_path / "other") != sums(built)
+
+
+def test_a_build_without_espeak_says_so_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SpeechError, match="apt install espeak-ng"):
+        command_build.main(["--items", "8", "--home", str(tmp_path / "home"), str(tmp_path / "data")], Settings())
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_matplotlib_there_is_a_card_without_pictures(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    arguments = ["--items", "8", "--jobs", "1", "--home", str(whole / "home"), str(tmp_path / "data")]
+    assert command_build.main(arguments, Settings()) == 0
+    assert "has no pictures: pictures need matplotlib: pip install 'offhook[soundflow]'" in capsys.readouterr().out
+    text = (tmp_path / "data" / "README.md").read_text()
+    assert "pip install 'offhook[soundflow]'" in text
+    assert "![" not in text
+    assert json.loads((tmp_path / "data" / "card.json").read_text())["splits"]["train"]["items"] == 8
+
+
+def test_a_leak_between_splits_fails_when_the_card_has_named_it(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "shared_sources", lambda counts, clips: {"clip freesound-1"})
+    arguments = ["--items", "8", "--jobs", "1", "--home", str(whole / "home"), str(tmp_path / "data")]
+    with pytest.raises(SoundflowError, match=r"more than one split of .*data: clip freesound-1"):
+        command_build.main(arguments, Settings())
+    assert "IN TWO SPLITS: clip freesound-1" in (tmp_path / "data" / "README.md").read_text()
+
+
 def test_the_data_card(recipe: Recipe, built: Path) -> None:
     pytest.importorskip("matplotlib", reason="the data card's pictures need the extra soundflow")
-    path = write_card(built, "test", recipe.material.clips, ())
+    made = write_card(built, "test", recipe.material.clips, ())
+    assert (made.shared, made.undrawn) == ([], "")
     numbers = json.loads((built / "card.json").read_text())
     assert numbers["splits"]["train"]["items"] == 12
     assert numbers["shared_sources"] == []
     chunks = numbers["splits"]["train"]["chunks"]
     assert sum(chunks.values()) == sum(item.chunks for item in read(built, "train"))
     assert chunks["respond"] == sum(len(item.replies()) for item in read(built, "train"))
-    text = path.read_text()
+    text = made.path.read_text()
     assert all(name in text for name in TASKS)
     for line in text.splitlines():
         if line.startswith("!["):
@@ -262,6 +322,34 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "usage: offhook soundflow" in done.stdout
 
 
+def test_an_item_below_the_first_is_refused(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        picture.main(["--item", "-1", str(built)], Settings())
+    assert "--item: must be 0 or more" in capsys.readouterr().err
+    with pytest.raises(SoundflowError, match="has no train item 99"):
+        picture.main(["--item", "99", str(built)], Settings())
+
+
+@pytest.mark.parametrize("library", [False, True])
+def test_a_full_disk_anywhere_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: bool
+) -> None:
+    error: Exception = OSError(28, "No space left on device", "a/b.json")
+    if library:
+        safetensors = pytest.importorskip("safetensors", reason="the interaction extra is not installed")
+        error = safetensors.SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    def fail(arguments: Sequence[str], settings: Settings) -> int:
+        raise error
+
+    monkeypatch.setattr(suite, "main", fail)
+    monkeypatch.setattr(sys, "argv", ["soundflow", "suite"])
+    assert main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("offhook soundflow suite: ")
+    assert "No space left on device" in line
+
+
 def test_built_streams_can_be_played_to_a_model(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,7 +364,7 @@ def test_built_streams_can_be_played_to_a_model(
     for told in lines:
         one, item = expected[told["audio"]], items[told["audio"]]
         assert one.path.stat().st_size == 44 + 2 * len(item.audio)
-        assert (one.mode, one.instruction) == (item.mode, item.instruction)
+        assert (one.mode, one.instruction, one.task) == (item.mode, item.instruction, item.task)
         starts = {turn.begin_s: turn for turn in item.turns if turn.respond}
         assert {event.at_s for event in one.events if event.respond} <= set(starts)
         for event in one.events:
@@ -297,13 +385,30 @@ def test_a_stream_that_a_manifest_cannot_judge_is_left_out() -> None:
     assert told
     assert "instruction" not in told
     assert [(event["at_s"], event["end_s"], event["text"]) for event in told["events"]] == [
-        (1.0, 2.5, "Hello."),
-        (2.5, 4.0, "Hello."),
+        (1.0, 2.5, "Good morning."),  # what is to be written: it may be more than what is said
+        (2.5, 4.0, "Good morning."),
     ]
     assert told["events"][0]["respond_after_s"] == 2.1
+    answered = suite.line(replace(item, mode=Mode.ANSWER), "a.wav")
+    assert answered
+    assert [(event["reply"], "text" in event) for event in answered["events"]] == [("Good morning.", False)] * 2
     assert suite.line(replace(item, turns=()), "a.wav") is None
     assert suite.line(replace(item, turns=(one, replace(one, begin_s=2.4, end_s=4.0))), "a.wav") is None
     assert suite.line(replace(item, unscored=((3, 5),)), "a.wav") is None
+
+
+def test_an_alarm_on_rain_can_be_judged() -> None:
+    """A labelled background is not something beside the alarm: the manifest wants the alarm to be told of."""
+    rng = np.random.default_rng(1)
+    alarm = Event(np.full(32_000, 0.1, np.float32), "a smoke alarm", "smoke_alarm", "A smoke alarm.", early=True)
+    rain = Bed(rng.normal(0.0, 0.1, 16_000).astype(np.float32), -50.0, "rain", "rain", ("synth/rain/1",))
+    item = compose(Plan("x", Mode.ASSIST, "", (alarm,)), rain, WIDEBAND, "test", 1, rng)
+    assert [(turn.label, turn.bed) for turn in item.turns] == [("rain", True), ("smoke_alarm", False)]
+    assert item.turns[0].sources == ("synth/rain/1",)  # that splits share no recording is seen by it
+    told = suite.line(item, "a.wav")
+    assert told
+    assert [(event["label"], event["expect"]) for event in told["events"]] == [("smoke_alarm", "respond")]
+    assert suite.line(replace(item, turns=item.turns[:1]), "a.wav") is None
 
 
 def test_training_without_torch_says_what_to_install() -> None:

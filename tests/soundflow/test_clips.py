@@ -105,6 +105,17 @@ def test_scan_goes_on_after_a_bad_clip(tmp_path: Path) -> None:
         scan(tmp_path / "none")
 
 
+def test_a_fingerprint_changes_with_every_recording(tmp_path: Path) -> None:
+    """Also with one that is replaced by another as long."""
+    write(tmp_path / "rain" / "1-12-A.wav", tone(1.0))
+    before = scan(tmp_path).fingerprint()
+    assert scan(tmp_path).fingerprint() == before
+    write(tmp_path / "rain" / "1-12-A.wav", tone(1.0, hz=450.0))
+    replaced = scan(tmp_path).fingerprint()
+    write(tmp_path / "rain" / "1-13-A.wav", tone(1.0))
+    assert len({before, replaced, scan(tmp_path).fingerprint()}) == 3
+
+
 def test_names_of_esc_and_of_digits() -> None:
     folder = Path("/x")
 

@@ -20,9 +20,10 @@ from model_worker.interaction.config import TEST
 from model_worker.interaction.perception import Perception
 from soundflow import features
 from soundflow.base import statistics
+from soundflow.errors import NotWritten
 from soundflow.shards import shard_path, write
 from soundflow.train.prepare import starting
-from tests.soundflow.making import made_item
+from tests.soundflow.making import full_disk, made_item
 
 TOWER = {
     name.removeprefix("tower."): tensor
@@ -64,7 +65,18 @@ def test_features_are_made_once_and_again_for_another_tower_or_shard(tmp_path: P
     write(tmp_path, "train", 0, items[:2])
     assert features.cache(encoder, shard_path(tmp_path, "train", 0))[1]
     assert [one.states.shape[0] for one in features.encoded(shard)] == [item.chunks for item in items[:2]]
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_full_disk_leaves_the_features_that_were_there(tmp_path: Path) -> None:
+    shard = write(tmp_path, "train", 0, [made_item(seed) for seed in range(3)])
+    encoder = features.Encoder(TEST, TOWER)
+    path, _ = features.cache(encoder, shard)
+    before = path.read_bytes()
+    with full_disk(20_000), pytest.raises(NotWritten, match=r"the disk is full: .*train-00000\.features"):
+        features.cache(encoder, shard, force=True)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["train-00000.features", "train-00000.shard"]
+    assert path.read_bytes() == before
 
 
 def test_statistics_are_those_of_all_states_together() -> None:

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from soundflow import shards
+from soundflow.errors import NotWritten
 from soundflow.shards import Shard, ShardError
-from tests.soundflow.making import made_item, same
+from tests.soundflow.making import full_disk, made_item, same
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -55,30 +54,17 @@ def test_no_shards(tmp_path: Path) -> None:
         list(shards.read(tmp_path, "test"))
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-from soundflow import shards
-from tests.soundflow.making import made_item
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-try:
-    shards.write(Path(sys.argv[1]), "train", 1, [made_item(1), made_item(2)])
-except shards.ShardError as error:
-    print(error)
-"""
-
-
 def test_a_disk_that_fills_leaves_no_torn_shard(tmp_path: Path) -> None:
-    """The kernel refuses to write on in the middle of a shard, as it does on a full disk."""
     before = shards.write(tmp_path, "train", 0, [made_item(0)]).read_bytes()
-    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
-    assert "the disk is full" in done.stdout
-    assert "train-00001.shard" in done.stdout
+    with full_disk(200_000), pytest.raises(NotWritten, match=r"the disk is full: .*train-00001\.shard"):
+        shards.write(tmp_path, "train", 1, [made_item(1), made_item(2)])
     assert [path.name for path in tmp_path.iterdir()] == ["train-00000.shard"]
     assert (tmp_path / "train-00000.shard").read_bytes() == before
 
 
-def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".train-00001.shard.77.part").write_bytes(b"half")
-    shards.sweep(tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_only_a_whole_shard_is_finished(tmp_path: Path) -> None:
+    path = shards.write(tmp_path, "train", 0, [made_item(0)])
+    assert shards.finished(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not shards.finished(path)
+    assert not shards.finished(tmp_path / "train-00001.shard")

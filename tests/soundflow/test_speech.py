@@ -9,7 +9,9 @@ import pytest
 
 from calls.settings import Settings
 from model_worker.catalogue import Catalogue, CatalogueError, ModelMissing
-from soundflow.speech import Speech, SpeechError, espeak
+from soundflow.errors import NotWritten
+from soundflow.speech import NotUnderstood, Speech, SpeechError, espeak
+from tests.soundflow.making import full_disk
 
 HELLO = "Hello, I am calling about my washing machine."
 
@@ -42,6 +44,43 @@ def test_voices_whose_models_are_missing_are_told_all_at_once(tmp_path: Path) ->
     Speech(tmp_path, tmp_path / "nowhere").ready(["espeak:en-us+f1"])
 
 
+@pytest.mark.parametrize("voice", ["espeak:en-us+f1", "kokoro:af_heart", "piper:joe"])
+def test_a_missing_espeak_is_told_before_anything_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str
+) -> None:
+    """Of the other voices it makes the phonemes."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    speech = Speech(tmp_path, tmp_path / "nowhere")
+    with pytest.raises(SpeechError, match="apt install espeak-ng"):
+        speech.ready([voice])
+    speech.ready([])
+
+
+def test_an_espeak_that_fails_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soundflow.speech._TIMEOUT_S", 0.0)
+    with pytest.raises(SpeechError, match="run the same command again") as error:
+        espeak(HELLO, "en-us")
+    assert not isinstance(error.value, NotUnderstood)
+    monkeypatch.undo()
+    program = tmp_path / "espeak-ng"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SpeechError, match="wrote no sound"):
+        espeak(HELLO, "en-us")
+
+
+def test_speech_that_cannot_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = Speech(tmp_path, Path("/nowhere"))
+    monkeypatch.setattr(speech, "_make", lambda text, voice: np.full(16_000, 0.5, np.float32))
+    with full_disk(10_000), pytest.raises(NotWritten, match=r"the disk is full: .*\.wav"):
+        speech.say(HELLO, ["espeak:en-us+f1"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritten, match=r"\.wav could not be written"):
+        Speech(tmp_path / "file", Path("/nowhere")).say(HELLO, ["espeak:en-us+f1"])
+
+
 def test_what_was_said_is_kept_and_travels(tmp_path: Path) -> None:
     speech = Speech(tmp_path, Path("/nowhere"))
     said = speech.say(HELLO, ["espeak:en-us+m1"])
@@ -66,7 +105,7 @@ def test_a_voice_that_is_not_understood_gives_way(tmp_path: Path) -> None:
     )
     said = speech.say(HELLO, ["espeak:en-us+f2", "piper:joe"])
     assert said.voice == "piper:joe"
-    with pytest.raises(SpeechError, match="not understood"):
+    with pytest.raises(NotUnderstood, match="not understood"):
         speech.say(HELLO, ["espeak:en-us+f2"])
 
 

@@ -22,7 +22,7 @@ from model_worker.catalogue import Catalogue
 from model_worker.interaction.checkpoint import load
 from model_worker.interaction.config import COMPACT, OMNI_3B, SMALL, TEST, InteractionConfig, MemoryConfig
 from soundflow.base import Weights
-from soundflow.errors import SoundflowError
+from soundflow.errors import NotWritten, SoundflowError
 from soundflow.features import Encoded, Encoder
 from soundflow.items import RESPOND, SILENT, Item, Turn
 from soundflow.train.dry import dry_run, shrunk
@@ -34,6 +34,7 @@ from soundflow.train.prepare import starting
 from soundflow.train.run import curve, maker, memory_of, run, save
 from soundflow.train.stages import OF_EAR, PLANS, Plan, Stage
 from soundflow.train.tune import THRESHOLDS, WAKE, decisions, patient, tune
+from tests.soundflow.making import full_disk
 
 TWO_TIERS = replace(
     TEST,
@@ -157,6 +158,31 @@ def test_a_run_that_was_killed_comes_to_the_same_weights(weights: Weights, data:
     for (name, one), (_, other) in zip(whole.network.learning(), again.network.learning(), strict=True):
         assert torch.equal(one, other), name
     assert [point.loss for point in whole.curve] == [point.loss for point in again.curve]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:
+    stage = replace(STAGE, steps=4, warm_up=1, batch=1)
+    one = trainer(weights, data, tmp_path, stage)
+    one.run(until=2, every=2)
+    (one.path.parent / f".{one.path.name}.77.part").touch()  # a run was killed before
+    with full_disk(20_000), pytest.raises(NotWritten, match=r"the disk is full: .*checkpoint\.pt"):
+        one.run(every=2)
+    again = trainer(weights, data, tmp_path, stage)
+    assert again.resume()
+    assert again.step == 2
+    assert sorted(path.name for path in one.path.parent.iterdir()) == ["checkpoint.pt", "curve.jsonl"]
+
+
+@pytest.mark.parametrize("size", [1_000, 20_000])  # less than its words, less than its tensors
+def test_a_full_disk_leaves_no_half_of_a_model(weights: Weights, tmp_path: Path, size: int) -> None:
+    with full_disk(size), pytest.raises(NotWritten, match=r"the disk is full: .*model"):
+        save(weights, tmp_path / "model", 0.5)
+    assert not list(tmp_path.iterdir())
+    save(weights, tmp_path / "model", 0.5)
+    (tmp_path / "model" / "notes.txt").touch()
+    with full_disk(size), pytest.raises(NotWritten):
+        save(weights, tmp_path / "model", 0.5)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["notes.txt"]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:

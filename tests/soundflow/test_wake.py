@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE
 from calls.model import Mode
 from calls.settings import Settings
 from soundflow import config
-from soundflow.clips import Rules, scan
+from soundflow.clips import DIGITS, Rules, scan
 from soundflow.commands import wake as command
 from soundflow.errors import SoundflowError
 from soundflow.items import EITHER, RESPOND, SILENT, Item, Turn
-from soundflow.material import Material
+from soundflow.material import Material, no_clips
 from soundflow.shards import read
-from soundflow.speech import Cast, Speech
+from soundflow.speech import Cast, NotUnderstood, Said, Speech, SpeechError
 from soundflow.streamaudio import write_wav
 from soundflow.wake import (
     DIGIT,
@@ -257,8 +258,34 @@ def test_the_command(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.Cap
     (folder / "train-00001.shard").unlink()
     assert command.main([*arguments, "--items", "26"], Settings()) == 0
     assert len(list(read(folder, "train"))) == 26
-    assert command.main(arguments, Settings()) == 0  # more are asked for: the short shard is filled up
+    torn = folder / "train-00000.shard"
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    # More are asked for: the short shard is filled up. One that is damaged is made anew.
+    assert command.main(arguments, Settings()) == 0
     assert sums == {shard.name: hashlib.sha256(shard.read_bytes()).hexdigest() for shard in folder.glob("*.shard")}
+
+
+def test_a_voice_that_fails_ends_the_run(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not understood is left out; a voice that fails might speak the next time."""
+    path, home = tiny
+    arguments = [str(tmp_path / "streams"), "--config", str(path), "--home", str(home), "--items", "1", "--dev", "0"]
+    monkeypatch.setattr("soundflow.speech._TIMEOUT_S", 0.0)
+    with pytest.raises(SpeechError, match="took longer"):
+        command.main(arguments, Settings())
+    monkeypatch.undo()
+    say = Speech.say
+
+    def but_two(speech: Speech, text: str, voices: Sequence[str]) -> Said:
+        if text == "two.":
+            raise NotUnderstood(text)
+        return say(speech, text, voices)
+
+    monkeypatch.setattr(Speech, "say", but_two)
+    cast = Cast(("espeak:en-us+m1",), ("espeak:en-gb+f3",), ("espeak:en-us+f1",))
+    pools = command.pools_of(Material(no_clips(), Speech(home / "speech", Path("/nowhere")), cast), "train", 1)
+    assert [one.text for one in pools[DIGIT]] == [digit for digit in DIGITS if digit != "two"]
 
 
 def test_progress_is_told_for_all_that_is_read_and_said(tiny: tuple[Path, Path], tmp_path: Path) -> None:

@@ -84,11 +84,12 @@ def save(
     """Write a checkpoint. No more than about `shard` bytes of `tensors` are held at a time.
 
     `base`: part of the model -> name in the catalogue of what the tensors that are left out come from (base.py).
+    Raises OSError or SafetensorError, leaving a directory that is no checkpoint.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
     names = [TOKENIZER]
-    tokenizer.save(str(directory / TOKENIZER), pretty=False)
+    (directory / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
     held: dict[str, Tensor] = {}
     size = 0
     for name, tensor in tensors:
