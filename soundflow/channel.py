@@ -1,4 +1,4 @@
-"""What a telephone does to a sound: band, G.711, lost packets, gain, echo of our side, noise and hum of the line.
+"""What a telephone does to a sound: band, G.711, lost packets, gain, echo, noise and hum of the line.
 
 16 kHz in, 16 kHz out, the same number of samples and in step: nothing that is heard moves in time.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,12 +177,11 @@ def scan(
     *,
     licence: str = "unknown",
     rules: Rules | None = None,
-    texts: Mapping[str, str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Clips:
     """Every usable recording under a folder, checked by decoding it. Raises ClipError if there is none.
 
-    `texts`: file name without suffix -> the words in it. `progress`: (recordings so far, in all, which).
+    `progress`: (recordings so far, in all, which).
     """
     rules = rules or Rules()
     if not folder.is_dir():
@@ -195,7 +194,7 @@ def scan(
     for number, path in enumerate(paths, 1):
         if progress:
             progress(number, len(paths), path.stem)
-        clip = describe(path, folder, group, licence, rules, (texts or {}).get(path.stem, ""))
+        clip = describe(path, folder, group, licence, rules)
         if clip is None:
             apart += 1
             continue
@@ -217,7 +216,7 @@ def scan(
     return Clips(clips, notes)
 
 
-def describe(path: Path, folder: Path, group: str, licence: str, rules: Rules, text: str = "") -> Clip | None:
+def describe(path: Path, folder: Path, group: str, licence: str, rules: Rules) -> Clip | None:
     """What a file's name and folder say of it; None: it is kept apart."""
     name = f"{folder.name}/{path.relative_to(folder).with_suffix('')}"
     label = path.parent.name if path.parent != folder else folder.name
@@ -235,12 +234,12 @@ def describe(path: Path, folder: Path, group: str, licence: str, rules: Rules, t
         dev = fold in rules.dev_folds if rules.dev_folds else _share(source) < rules.dev_share
         split = "test" if fold in rules.test_folds else "dev" if dev else "train"
         known = sound(label)
-        return Clip(name, path, group, known.label if known else label, source, split, licence, text=text)
+        return Clip(name, path, group, known.label if known else label, source, split, licence)
     source = path.stem.partition("~")[0] or path.stem
     share = _share(source)
     split = "test" if share < rules.test_share else "dev" if share < rules.test_share + rules.dev_share else "train"
     known = sound(label)
-    return Clip(name, path, group, known.label if known else label, source, split, licence, text=text)
+    return Clip(name, path, group, known.label if known else label, source, split, licence)
 
 
 def _share(source: str) -> float:

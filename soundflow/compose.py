@@ -88,7 +88,6 @@ class Plan:
     mode: Mode
     instruction: str
     events: tuple[Event, ...]
-    scene: str = ""
     tail_s: float | None = None
     channel: Channel | None = None
     quiet: bool = False
@@ -120,7 +119,7 @@ def compose(
         turns=tuple(turns),
         split=split,
         seed=seed,
-        scene=plan.scene or bed.heard,
+        scene=bed.heard,
         channel=channel.name,
     )
 

@@ -8,7 +8,7 @@ it ends; `unscored`: nobody knows what was right there). The audio is what the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -59,9 +59,6 @@ class Turn:
     def last_chunk(self) -> int:
         """Where the response belongs."""
         return max(0, -(-round(self.end_s * SAMPLE_RATE) // CHUNK_SAMPLES) - 1)
-
-    def moved(self, seconds: float) -> Turn:
-        return replace(self, begin_s=self.begin_s + seconds, end_s=self.end_s + seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `bed` only of one: shards without any keep their bytes."""

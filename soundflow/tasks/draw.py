@@ -18,7 +18,7 @@ from soundflow import tones
 from soundflow.clips import DIGITS
 from soundflow.compose import SETTLE_S, Event, Plan
 from soundflow.items import Split
-from soundflow.material import Material, join
+from soundflow.material import Material
 
 T = TypeVar("T")
 ABILITIES = (
@@ -154,9 +154,3 @@ class SubTask:
     rule: str
     make: Callable[[Draw], Plan]
     looks_back: bool = False
-
-
-def spoken_list(draw: Draw, texts: Sequence[str], voices: Sequence[str], gap_s: float) -> Event:
-    """Several short utterances as one event, with the same pause between."""
-    said = [draw.say(text, voices) for text in texts]
-    return replace(join(*said, pause_s=gap_s), heard=" ".join(texts))

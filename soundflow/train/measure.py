@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from soundflow.items import EITHER, Item, Turn
@@ -32,7 +31,6 @@ class Events:
     quiet: int = 0  # events that deserve none and got none
     undeserving: int = 0
     false: int = 0  # responses that belong to no event
-    idle_s: float = 0.0  # audio outside all events
     late: list[int] = field(default_factory=list)  # Chunks from an event's first to the response
 
     @property
@@ -46,11 +44,6 @@ class Events:
     @property
     def balanced(self) -> float:
         return (self.recall + self.silence) / 2
-
-    @property
-    def false_an_hour(self) -> float:
-        """Of audio in which nothing is an event."""
-        return self.false / max(self.idle_s, 1e-9) * 3600
 
 
 def judge(judged: Iterable[tuple[Item, Sequence[bool]]], kinds: Sequence[str]) -> Events:
@@ -67,7 +60,6 @@ def judge(judged: Iterable[tuple[Item, Sequence[bool]]], kinds: Sequence[str]) -
             if turn.kind in kinds:
                 _count(out, turn, said[first : last + 1])
         out.false += int((said & ~inside).sum())
-        out.idle_s += float((~inside).sum()) * 0.4
     return out
 
 
@@ -79,7 +71,3 @@ def _count(out: Events, turn: Turn, said: np.ndarray[tuple[int], np.dtype[np.boo
     else:
         out.undeserving += 1
         out.quiet += not said.any()
-
-
-def as_scores(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)

@@ -16,13 +16,11 @@ from model_worker.interaction.random_weights import RandomWeights
 from soundflow.base import SMOLLM, WHISPER, Weights, base_weights, is_smollm, is_whisper, statistics
 from soundflow.clips import DIGITS
 from soundflow.features import Encoded, Encoder, cache, encoded
-from soundflow.items import Item
 from soundflow.policy import SOUNDS
-from soundflow.shards import Shard
 from soundflow.wake import SPOKEN
 
 Progress = Callable[[int, int, str], None]
-MARKERS = 18  # of the token table
+MARKER_TOKENS = 18  # of the token table
 STATISTICS = 200  # items at most that the taps' statistics are taken from
 SPREAD = 0.5  # of the ear's embeddings at the beginning
 
@@ -51,7 +49,7 @@ def own_tokenizer(config: InteractionConfig) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.decoder.vocabulary - MARKERS - 14,
+        vocab_size=config.decoder.vocabulary - MARKER_TOKENS - 14,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -78,7 +76,3 @@ def with_statistics(weights: Weights, data: Sequence[Encoded]) -> None:
     step = max(1, len(data) // STATISTICS)
     mean, deviation = statistics(one.states.float() for one in data[::step])
     weights.tensors["tower.tap_mean"], weights.tensors["tower.tap_std"] = mean, deviation
-
-
-def items(paths: Sequence[Path]) -> list[Item]:
-    return [item for path in paths for item in Shard(path)]

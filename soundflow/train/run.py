@@ -96,6 +96,8 @@ def maker(
     share: float = BESIDE,
 ) -> Callable[[np.random.Generator], Example]:
     """Draws examples of a stage, every item equally likely, but for the share of those beside."""
+    if stage.instructed:
+        data = [one for one in data if one.item.instruction] or data
 
     def draw(pool: Sequence[Encoded], rng: np.random.Generator) -> Example:
         one = pool[int(rng.integers(len(pool)))]

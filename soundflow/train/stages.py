@@ -21,8 +21,8 @@ OF_EAR = (r"tower\.ear\..*", r"ear\..*")
 BETWEEN = (r"tower\.adapter\..*", r"tower\.proj\..*")
 """Tensors between the tower and the decoder."""
 WHOLE = (*BETWEEN, r"decoder\..*")
-MARKERS = r"decoder\.embed_tokens\.markers"
-LOW_RANK = (*BETWEEN, MARKERS, r"decoder\.layers\..*\.(up|down)")
+MARKER_TABLE = r"decoder\.embed_tokens\.markers"
+LOW_RANK = (*BETWEEN, MARKER_TABLE, r"decoder\.layers\..*\.(up|down)")
 """Of a decoder that stays as it is: what it learns beside that (low_rank.py)."""
 
 
@@ -40,6 +40,7 @@ class Stage:
     batch: int = 8
     accumulate: int = 1
     finished: bool = False  # clips and answers instead of streams
+    instructed: bool = False  # only streams with an Instruction of their own, where there are any
     weighting: Weighting = field(default_factory=Weighting)
     decay: float = 0.01
     drop: float = 0.0  # share of the tower's states left out at random: few recordings are soon known by heart
@@ -78,7 +79,7 @@ def _four(
         replace(common, name="format", learns=between, steps=steps[0], rate=rate, finished=True),
         replace(common, name="adapter", learns=between, steps=steps[1], rate=rate),
         replace(common, name="streaming", learns=all_of_it, steps=steps[2], rate=slow),
-        replace(common, name="instructions", learns=all_of_it, steps=steps[3], rate=slow / 4),
+        replace(common, name="instructions", learns=all_of_it, steps=steps[3], rate=slow / 4, instructed=True),
     )
 
 
@@ -101,7 +102,7 @@ PLANS = {
         Plan(SMALL, (_EAR, _WRITER)),
         Plan(
             COMPACT,
-            (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), 1e-3, 5e-4, (*BETWEEN, MARKERS), LOW_RANK)),
+            (_EAR, *_four(_COMPACT, (300, 500, 2000, 500), 1e-3, 5e-4, (*BETWEEN, MARKER_TABLE), LOW_RANK)),
             rank=16,
         ),
         Plan(OMNI_3B, _four(_3B, (2_000, 5_000, 40_000, 10_000), rate=2e-4, slow=2e-4)),
@@ -123,6 +124,7 @@ def tuning(plan: Plan) -> Plan:
             steps=_few(stage),
             rate=stage.rate * TUNED_RATE,
             warm_up=min(stage.warm_up, _few(stage) // 5),
+            instructed=False,
         )
         for stage in last.values()
     )

@@ -125,6 +125,22 @@ def test_so_large_a_share_comes_from_beside() -> None:
     assert {len(maker(PLANS["test"], stage, weights, new)(rng).states) for _ in range(20)} == {10}
 
 
+def test_the_last_stage_learns_from_streams_with_an_instruction() -> None:
+    plain, told = (
+        Encoded(replace(made_item(1, chunks), instruction=words), torch.zeros(chunks, 20, 64, dtype=torch.float16))
+        for chunks, words in ((10, ""), (12, "Count the dogs."))
+    )
+    weights, stage = Weights(TEST, {}, make_tokenizer()), PLANS["test"].stages[4]
+    rng = np.random.default_rng(1)
+
+    def drawn(data: list[Encoded]) -> set[int]:
+        make = maker(PLANS["test"], replace(stage, crop=Crop(chunks=20)), weights, data)
+        return {len(make(rng).states) for _ in range(20)}
+
+    assert drawn([plain, told]) == {12}
+    assert drawn([plain]) == {10}
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What a model was trained on, and feedback."""
