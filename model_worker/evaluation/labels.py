@@ -3,7 +3,8 @@
 Label and text are brought into one form (wer.words: lower case, no punctuation, numbers as words). Then
 
 1. a label that is in NAMES is named if the text has one of its names;
-2. any other label is named if the text has all of its words.
+2. any other label is named if the text has all of its words;
+3. what models are taught to call a class of sounds (model_worker/sounds.py) names it too.
 
 A word of a name is found in its inflected forms too (cry: cries, cried, crying), never as a part of another word ("six"
 is not in "sixty", "crow" not in "crowd"). The words of a name of several words stand anywhere in the text. Homophones
@@ -11,6 +12,8 @@ are not forgiven: "for" does not name "four".
 """
 
 from __future__ import annotations
+
+import re
 
 from model_worker.evaluation.wer import words
 from model_worker.sounds import ALIASES, RESPOND
@@ -50,12 +53,15 @@ SAFETY = _OTHERS | {plain(label) for label in (*_OURS, *(other for other, own in
 is a miss on a safety sound. A sneeze deserves a response and is no matter of safety."""
 
 SOUNDS = SAFETY | NAMES.keys()
+_TAUGHT = {plain(sound.label): plain(re.sub(r"^an? ", "", sound.name)) for sound in RESPOND}
+"""What models are taught to call a class, which for some ("bangs close by") has none of the words above."""
 
 
 def names(text: str, label: str) -> bool:
     """By the rule above."""
     said, label = words(text.replace("_", " ")), plain(label)
-    return any(all(_has(said, word) for word in name.split()) for name in NAMES.get(label, (label,)) if name)
+    called = {*NAMES.get(label, (label,)), _TAUGHT.get(label, label)}
+    return any(all(_has(said, word) for word in name.split()) for name in called if name)
 
 
 def _has(said: list[str], word: str) -> bool:

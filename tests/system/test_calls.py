@@ -58,8 +58,8 @@ def test_a_question_is_answered_on_every_bridge(system: System, via: str) -> Non
 
 @pytest.mark.parametrize("via", BRIDGES)
 def test_two_parties_are_transcribed_apart_on_every_bridge(system: System, via: str, cut: Callable[..., Path]) -> None:
-    # All of the customer's trouble by SIP; the beginning is enough to know the parties apart on the others.
-    length_s = 80 if via == "sip" else 24
+    # Until the customer has told the trouble by SIP; the beginning is enough to know the parties apart on the others.
+    length_s = 45 if via == "sip" else 24
     caller, agent = cut(GARAGE / "caller.wav", 0, length_s), cut(GARAGE / "agent.wav", 0, length_s)
     story = system.place(via, "--mode", "assist", "--caller", str(caller), "--agent", str(agent), "--linger", "3")
     check_story(story, system)

@@ -4,7 +4,7 @@ import pytest
 
 from model_worker.evaluation.labels import SAFETY, names, plain
 from model_worker.evaluation.sources import ESC_10
-from model_worker.sounds import ALIASES, RESPOND, deserving
+from model_worker.sounds import ALIASES, RESPOND, Sound, deserving
 from soundflow.policy import sound
 
 
@@ -38,6 +38,11 @@ def test_named(text: str, label: str) -> None:
 )
 def test_not_named(text: str, label: str) -> None:
     assert not names(text, label)
+
+
+@pytest.mark.parametrize("one", RESPOND, ids=lambda one: one.label)
+def test_what_models_are_taught_to_say_names_it(one: Sound) -> None:
+    assert names(one.hint(), one.label)
 
 
 def test_there_is_one_list_of_safety_sounds() -> None:
