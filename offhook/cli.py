@@ -179,7 +179,9 @@ def show_call(
             show.story(story, out)
 
 
-_MODEL = "cascade, interaction:DIR, or both joined: cascade+interaction:DIR; none: what OFFHOOK_MODEL says."
+_MODEL = (
+    "cascade, interaction:small, :compact or :DIR, or joined: cascade+interaction:small; none: what OFFHOOK_MODEL says."
+)
 
 
 @app.command(

@@ -67,7 +67,11 @@ def evaluate(loaded: Loaded, items: Sequence[Item], sizes: Sequence[int], channe
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="offhook eval", description="How well a model decides, and what it writes.")
     parser.add_argument("--manifest", type=Path, required=True, help="JSON lines: see docs/evaluation.md")
-    parser.add_argument("--model", default="", help="as OFFHOOK_MODEL, which is taken where there is none")
+    parser.add_argument(
+        "--model",
+        default="",
+        help="cascade, interaction:small, interaction:compact, interaction:DIR, or joined; default OFFHOOK_MODEL",
+    )
     parser.add_argument("--channel", choices=get_args(Channel), default="wideband", help="g711: through a telephone")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the figures, too; needs matplotlib")
