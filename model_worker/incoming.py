@@ -38,6 +38,7 @@ class Incoming:
     def __init__(
         self, follower: Follower, calls: Mapping[str, HeldCall], engine: Engine, speaker: Speaker | None
     ) -> None:
+        self.prepared = asyncio.Event()  # set when the model was told what will come, so that its room is told anew
         self._follower = follower
         self._calls = calls
         self._engine = engine
@@ -78,6 +79,7 @@ class Incoming:
             self._engine.model.prepare(message.event.instruction)
             if self._speaker:
                 self._speaker.prepare_phrases(message.event.instruction)
+            self.prepared.set()
         kind, _, call_id = message.stream.partition(":")
         call = self._calls.get(call_id)
         if call is None or call.stream is None or call.lost:

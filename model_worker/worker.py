@@ -15,6 +15,7 @@ again the audio that is still on the bus, and goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -270,10 +271,14 @@ class Worker:
 
     async def _read(self, stream: str, after: str = FROM_START) -> list[Message]:
         """What a stream holds now, however long the bus is away."""
+        told = False
         while not self._stopping:
             try:
                 return await self.bus.read(stream, after)
-            except BusError:
+            except BusError as error:
+                if not told:
+                    log.warning("waiting for %s: %s", stream, error)
+                    told = True
                 await asyncio.sleep(AWAY_PAUSE_S)
         return []
 
@@ -329,7 +334,7 @@ class Worker:
     # --------------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        while True:
+        while not self._stopping:
             books = self.engine.books
             info: dict[str, str | int | float] = {
                 "model": self.engine.model.name,
@@ -346,7 +351,10 @@ class Worker:
                 "dropped": self.losses.dropped,
             }
             await self.bus.beat("worker", self.name, info)
-            await asyncio.sleep(BEAT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self._incoming.prepared.wait()
+            self._incoming.prepared.clear()
 
 
 async def _wait_for(future: asyncio.Future[None]) -> None:

@@ -44,7 +44,7 @@ class Counts:
         self.lengths.append(item.seconds)
         for label in (RESPOND, SILENT, EITHER):
             self.chunks[label] += int((item.labels() == label).sum())
-        self.turns += len(item.turns)
+        self.turns += sum(not turn.bed for turn in item.turns)
         replies = item.replies()
         self.responded += len(replies)
         self.silent_items += not replies
@@ -53,7 +53,7 @@ class Counts:
         self.channels[item.channel] += 1
         self.modes[str(item.mode)] += 1
         for turn in item.turns:
-            self.labels[f"{turn.label} ({'respond' if turn.respond else 'silent'})"] += 1
+            self.labels[f"{turn.label} ({'bed' if turn.bed else 'respond' if turn.respond else 'silent'})"] += 1
             self.sources.update(turn.sources)
             if turn.respond:
                 self.begins.append(turn.begin_s)

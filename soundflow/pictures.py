@@ -52,7 +52,7 @@ def item_picture(item: Item, path: Path) -> None:
             begin = chunk * CHUNK_S
             wave.axvspan(begin, begin + CHUNK_S, color=_SPEAK if label == RESPOND else _MAYBE, alpha=0.5)
     for turn in item.turns:
-        if turn.end_s - turn.begin_s < item.seconds:
+        if not turn.bed:
             wave.annotate(turn.heard[:24], (turn.begin_s, wave.get_ylim()[1]), fontsize=7, rotation=20)
     for chunk, (_, text) in item.replies().items():
         wave.annotate(f"> {text[:30]}", ((chunk + 1) * CHUNK_S, wave.get_ylim()[0]), fontsize=7, color=_SPEAK)

@@ -28,7 +28,7 @@ def to_streamaudio(item: Item, folder: Path) -> dict[str, Any]:
     """Write the turns' WAV files under `folder`/<id>/ and return the item; the paths in it are relative to `folder`."""
     turns, begin = [], 0
     (folder / item.id).mkdir(parents=True, exist_ok=True)
-    for number, turn in enumerate(sorted(item.turns, key=lambda turn: turn.end_s)):
+    for number, turn in enumerate(sorted((turn for turn in item.turns if not turn.bed), key=lambda turn: turn.end_s)):
         end = (turn.last_chunk + 1) * CHUNK_SAMPLES
         path = _write(folder, item.id, number, item.audio[begin:end])
         begin = end

@@ -70,7 +70,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         default="",
-        help="cascade, interaction:small, interaction:compact, interaction:DIR, or joined; default OFFHOOK_MODEL",
+        help="cascade, interaction:small, :compact or :DIR, cascade+interaction:small; default: OFFHOOK_MODEL",
     )
     parser.add_argument("--channel", choices=get_args(Channel), default="wideband", help="g711: through a telephone")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")

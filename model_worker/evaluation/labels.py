@@ -13,8 +13,6 @@ are not forgiven: "for" does not name "four".
 
 from __future__ import annotations
 
-import re
-
 from model_worker.evaluation.wer import words
 from model_worker.sounds import ALIASES, RESPOND
 
@@ -53,14 +51,14 @@ SAFETY = _OTHERS | {plain(label) for label in (*_OURS, *(other for other, own in
 is a miss on a safety sound. A sneeze deserves a response and is no matter of safety."""
 
 SOUNDS = SAFETY | NAMES.keys()
-_TAUGHT = {plain(sound.label): plain(re.sub(r"^an? ", "", sound.name)) for sound in RESPOND}
+_TAUGHT = {plain(sound.label): plain(sound.name) for sound in RESPOND}
 """What models are taught to call a class, which for some ("bangs close by") has none of the words above."""
 
 
 def names(text: str, label: str) -> bool:
     """By the rule above."""
     said, label = words(text.replace("_", " ")), plain(label)
-    called = {*NAMES.get(label, (label,)), _TAUGHT.get(label, label)}
+    called = [*NAMES.get(label, (label,)), _TAUGHT.get(label, "")]
     return any(all(_has(said, word) for word in name.split()) for name in called if name)
 
 

@@ -153,6 +153,8 @@ def _events(given: _Line) -> Iterator[Expected]:
         raise ValueError("`events` is empty")
     if given.expect is not None or given.respond_after_s is not None:
         raise ValueError("has `events`: `expect` and `respond_after_s` belong in each of them")
+    if given.reply:
+        raise ValueError("has `events`: `reply` belongs in each of them")
     _check_order(given.events)
     for event in given.events:
         yield _expected(event.at_s, event.end_s, event.expect, event)

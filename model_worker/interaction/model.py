@@ -89,18 +89,20 @@ class Interaction:
         self._tokenizer = tokenizer
         self._sides: dict[Ear, Side] = {}
         self._coming: deque[Iterator[None]] = deque()  # prefixes that are computed ahead
+        self._served = False  # there has been a call
         # Whoever lets `serving` work holds it until the events are emitted: so they keep their order.
         self._lock = threading.Lock()
 
     # --- calls come and go ------------------------------------------------------------------------------------
 
     def prepare(self, instruction: Instruction) -> None:
-        """Its prefix is computed by the next `respond`s, a slice each. There is no room for a call until then: it would
-        compute the same prefix once more, and wait for both."""
+        """Its prefix is computed by the next `respond`s, a slice each. There is no room for a first call until then: it
+        would compute the same prefix once more, and wait for both."""
         self._coming.append(self._compute(instruction))
 
     def open(self, call_id: str, instruction: Instruction, emit: Emit, past: Past) -> CallStream:
         """Raises NoRoom when there are not enough slots for the call."""
+        self._served = True
         call = CallStream(call_id, instruction.mode, emit)
         prefix = self._prefix(instruction)
         try:
@@ -136,7 +138,8 @@ class Interaction:
 
     def load(self) -> float:
         free, slots = self._serving.free, self._serving.slots
-        return 1.0 if free < EARS_A_CALL or self._coming else 1.0 - free / slots
+        starting = bool(self._coming) and not self._served
+        return 1.0 if free < EARS_A_CALL or starting else 1.0 - free / slots
 
     def _prefix(self, instruction: Instruction) -> list[int]:
         config = self._serving.config

@@ -10,7 +10,7 @@ from pathlib import Path
 from calls.settings import Settings
 from soundflow.build import Recipe, build
 from soundflow.card import write_card
-from soundflow.commands.shared import add_home, bar, material, parser, positive
+from soundflow.commands.shared import add_home, bar, material, natural, parser, positive
 from soundflow.config import load
 from soundflow.errors import SoundflowError
 from soundflow.items import SPLITS
@@ -31,8 +31,12 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options.add_argument("--config", default="test", help="test, compact, or a TOML file (%(default)s)")
     options.add_argument("--seed", type=int, help="another seed than the configuration's")
     options.add_argument("--items", type=positive, help="so many train items; the other splits in proportion")
-    options.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes (%(default)s)")
-    options.add_argument("--streamaudio", type=int, default=0, metavar="N", help="also N items a split as StreamAudio")
+    options.add_argument(
+        "--jobs", type=positive, default=max(1, (os.cpu_count() or 2) - 1), help="processes (%(default)s)"
+    )
+    options.add_argument(
+        "--streamaudio", type=natural, default=0, metavar="N", help="also N items a split as StreamAudio"
+    )
     given = options.parse_args(arguments)
     config = load(given.config)
     if given.seed is not None:

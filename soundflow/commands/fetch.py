@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     options = parser(
         "fetch",
         _ABOUT,
-        " # what there is",
+        "",
         "esc10 fsdd",
         "esc10 --from Downloads/ESC-50-master.zip",
         "debian-sounds debian-music debian-speech",

@@ -11,6 +11,7 @@ from typing import Any
 from calls.audio import CHUNK_S
 from calls.model import Mode
 from calls.settings import Settings
+from soundflow import whole
 from soundflow.commands.shared import bar, parser
 from soundflow.errors import SoundflowError
 from soundflow.items import Item
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
             tell(number, len(found), "")
     if not lines:
         raise SoundflowError(f"no stream of {given.folder} has anything in it that could be right or wrong")
-    given.manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    whole.write(given.manifest, [f"{told}\n".encode() for told in lines])
     if left:
         print(f"{left} streams are left out: nothing in them to judge, or Turns that overlap")
     print(f"{given.manifest}: {len(lines)} streams. offhook eval --manifest {given.manifest} --model interaction:DIR")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from calls.settings import Settings
+from soundflow import whole
 from soundflow.build import Recipe, make_item
 from soundflow.commands.shared import add_home, bar, material, parser
 from soundflow.config import load
@@ -69,5 +70,5 @@ def write_sample(item: Item, folder: Path) -> None:
     stem = item.task.replace("/", "-")
     write_wav(folder / f"{stem}.wav", item.audio)
     told = {**item.meta(), "labels": item.labels().tolist()}
-    (folder / f"{stem}.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+    whole.write(folder / f"{stem}.json", [json.dumps(told, indent=1, ensure_ascii=False).encode()])
     item_picture(item, folder / f"{stem}.png")

@@ -60,7 +60,7 @@ def _options() -> argparse.ArgumentParser:
     options = parser(
         "train",
         "Train on built shards. Killed, run it again: it goes on from its last checkpoint.",
-        "data/test out  # --config test",
+        "--config test data/test out",
         "--config compact --ear small data/compact out  # on a machine with a GPU",
         "--from small --beside wake feedback out-tuned",
         "--config 3b --dry-run data/test out-dry",

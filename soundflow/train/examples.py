@@ -122,15 +122,13 @@ def targets(item: Item, start: int, end: int, rng: np.random.Generator) -> tuple
 def _cut(item: Item, crop: Crop, rng: np.random.Generator, back: bool = False) -> tuple[int, int]:
     """Where a crop begins and ends; one in five begins with the stream. Where little of a stream is scored, a crop has
     a whole Turn in it, if one fits; where it is to be `told`, one that is responded to. `back`: with all that came
-    before it, or as much as fits. A number without what was counted would teach to guess."""
+    before it, or as much as fits and a model remembers. A number without what was counted would teach to guess."""
     length, wanted = item.chunks, crop.chunks
     room = max(0, length - wanted)
     start = 0 if rng.random() < 0.2 else int(rng.integers(room + 1))
     turns: Sequence[Turn] = item.turns if item.unscored else ()
     if crop.told or back:
-        turns = [turn for turn in item.turns if turn.respond]
-    if back:
-        turns = [turn for turn in turns if turn.last_chunk < wanted] or turns
+        turns = [turn for turn in item.turns if turn.respond] or ([] if crop.told else item.turns)
     if turns:
         turn = turns[int(rng.integers(len(turns)))]
         earliest = max(0, min(turn.last_chunk + 1 - wanted, room))

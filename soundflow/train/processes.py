@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from soundflow.errors import SoundflowError
 
 WAIT = timedelta(hours=12)
+"""For the first process, which encodes the streams and chooses the thresholds."""
 
 
 class Processes:
@@ -47,14 +48,14 @@ class Accelerated(Processes):
         """Raises SoundflowError without accelerate."""
         try:
             from accelerate import Accelerator
-            from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+            from accelerate.utils import DistributedDataParallelKwargs
         except ModuleNotFoundError as error:
             raise SoundflowError("several processes need accelerate: pip install 'offhook[train]'") from error
         # The examples of one process may have no words to say, or no decision to make: then its gradients are nothing.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        # The others wait while the first encodes the streams, and while it chooses the thresholds.
-        patient = InitProcessGroupKwargs(timeout=WAIT)
-        self._accelerator = Accelerator(kwargs_handlers=[unused, patient])
+        self._accelerator = Accelerator(kwargs_handlers=[unused])
+        # Of its own: an exchange of gradients that hangs is given up much sooner.
+        self._waiting = torch.distributed.new_group(backend="gloo", timeout=WAIT)
         self.device = self._accelerator.device
         self.index = self._accelerator.process_index
         self.first = self._accelerator.is_main_process
@@ -66,7 +67,7 @@ class Accelerated(Processes):
         self._accelerator.backward(loss)
 
     def wait(self) -> None:
-        self._accelerator.wait_for_everyone()
+        torch.distributed.barrier(group=self._waiting)
 
     def close(self) -> None:
         self._accelerator.end_training()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def save(
     """A checkpoint for OFFHOOK_MODEL=interaction:DIR: only what was trained; the rest is in the catalogue.
 
     `find` tells where the catalogue has the language model: of one that is built on it, only what differs is written.
-    Raises NotWritten, leaving nothing.
+    Raises NotWritten; what was there before stays.
     """
     config = replace(weights.config, threshold=threshold, answering=answering)
     base = {"tower": WHISPER} if is_whisper(config) else {}
@@ -137,20 +138,16 @@ def save(
         whole, kept = set(kept), differences(kept, language)
         base |= {} if whole == set(kept) else {"decoder": SMOLLM}
     tensors = ((name, _stored(name, tensor, dtype)) for name, tensor in sorted(kept.items()))
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     try:
-        native.save(directory, config, tensors, weights.tokenizer, base=base)
+        native.save(partial, config, tensors, weights.tokenizer, base=base)
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in partial.iterdir():
+            path.replace(directory / path.name)
     except (OSError, SafetensorError) as error:
-        _remove(directory)
         raise not_written(directory, error) from error
-
-
-def _remove(directory: Path) -> None:
-    """What there is of a checkpoint that could not be written whole, which takes room and is of no use."""
-    for name in (native.TOKENIZER, native.MANIFEST, "model*.safetensors"):
-        for path in directory.glob(name):
-            path.unlink()
-    with suppress(OSError):
-        directory.rmdir()  # unless it holds something else
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -114,10 +114,12 @@ def test_the_trigger_is_learnt_and_holds_on_streams_not_trained_on(
 
 def test_the_plan_of_the_first_commands_learns(tmp_path: Path) -> None:
     """`--config test` on what `build` makes of it, a fifth as long, on streams and voices it has not heard."""
-    assert build.main(["--items", "256", "--jobs", "1", str(tmp_path)], Settings()) == 0
+    folder = tmp_path / "data"
+    few = ["--items", "256", "--jobs", "1", "--home", str(tmp_path / "home")]
+    assert build.main([*few, str(folder)], Settings()) == 0
     plan = PLANS["test"]
     weights = starting(plan.model, Catalogue(), 1)
-    shards = {split: sorted(tmp_path.glob(f"{split}-*.shard")) for split in ("train", "dev")}
+    shards = {split: sorted(folder.glob(f"{split}-*.shard")) for split in ("train", "dev")}
     encoder = Encoder(weights.config, weights.part("tower"))
     prepare.encode(encoder, [path for paths in shards.values() for path in paths], lambda *_: None)
     data, dev = map(prepare.read_encoded, shards.values())
@@ -196,15 +198,16 @@ def test_a_full_disk_leaves_the_last_checkpoint(weights: Weights, data: list[Enc
 
 
 @pytest.mark.parametrize("size", [1_000, 20_000])  # less than its words, less than its tensors
-def test_a_full_disk_leaves_no_half_of_a_model(weights: Weights, tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_the_model_that_was_there(weights: Weights, tmp_path: Path, size: int) -> None:
     with full_disk(size), pytest.raises(NotWritten, match=r"the disk is full: .*model"):
         save(weights, tmp_path / "model", 0.5)
     assert not list(tmp_path.iterdir())
     save(weights, tmp_path / "model", 0.5)
-    (tmp_path / "model" / "notes.txt").touch()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     with full_disk(size), pytest.raises(NotWritten):
-        save(weights, tmp_path / "model", 0.5)
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["notes.txt"]
+        save(weights, tmp_path / "model", 0.9)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:

@@ -383,14 +383,28 @@ def test_a_prefix_is_computed_ahead_between_steps(monkeypatch: pytest.MonkeyPatc
     served.prepare(replace(told(), participants=()))
     slices = -(-length // 16)
     assert slices > 1
-    for left in reversed(range(slices)):
-        assert served.load() == 1.0
-        assert served.respond() is (left > 0)
+    assert [served.respond() for _ in range(slices)] == [True] * (slices - 1) + [False]
     assert len(served._serving._decoder._prefixes) == 2
     served.close(other)
     assert served._serving.free == 1
     served.close(served.open("c1", told(), lambda event: None, Past()))
     assert len(served._serving._decoder._prefixes) == 2
+
+
+def test_there_is_no_room_for_a_first_call_until_the_prefixes_are_computed() -> None:
+    """Calls that go on are not held up by a new Instruction, nor are those that come."""
+    served = model(slots=3)
+    assert served.load() == 0.0
+    for mode in Mode:
+        served.prepare(told(mode))
+    assert served.load() == 1.0
+    while served.respond():
+        assert served.load() == 1.0
+    assert served.load() == 0.0
+    call = served.open("c1", told(Mode.ANSWER), lambda event: None, Past())
+    served.prepare(replace(told(), text="Another."))
+    assert served.load() == pytest.approx(1 / 3)
+    served.close(call)
 
 
 def test_a_call_has_two_ears_at_most() -> None:
