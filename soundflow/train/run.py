@@ -142,7 +142,7 @@ def save(
     try:
         native.save(partial, config, tensors, weights.tokenizer, base=base)
         directory.mkdir(parents=True, exist_ok=True)
-        for path in partial.iterdir():
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == native.MANIFEST):  # it comes last
             path.replace(directory / path.name)
     except (OSError, SafetensorError) as error:
         raise not_written(directory, error) from error
