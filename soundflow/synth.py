@@ -199,11 +199,11 @@ def music(rng: np.random.Generator, seconds: float) -> Pcm:
     chords = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (9, 12, 16))
     for number, begin in enumerate(np.arange(0.0, seconds, beat)):
         place = int(begin * SAMPLE_RATE)
-        t = _t(length - place)
+        t = _t(min(length - place, 6 * SAMPLE_RATE))  # by then it has faded to less than 16 bits can tell
         chord = chords[(number // 4) % len(chords)]
         for step in (chord[0] - 12, *rng.choice(chord, 2) + 12):
             hz = root * 2 ** (step / 12)
-            wave[place:] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * np.exp(-t / 0.5)
+            wave[place : place + len(t)] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * np.exp(-t / 0.5)
     return _made(wave)
 
 

@@ -217,7 +217,7 @@ def test_where_a_recording_is_active() -> None:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A configuration of two espeak voices and a folder of recordings, one class of which the policy does not know."""
-    for name, value in (("_SYNTHETIC", 1), ("_MUSIC", 2), ("_SPOKEN", 2)):
+    for name, value in (("_SYNTHETIC", 1), ("_MUSIC", 2), ("_SPOKEN", 2), ("_MADE", 2)):
         monkeypatch.setattr(command, name, value)
     home = tmp_path / "home"
     for label, takes in (("rain", 6), ("hammering", 2), ("siren", 6)):
@@ -271,10 +271,9 @@ def test_a_voice_that_fails_ends_the_run(
     """What was not understood is left out; a voice that fails might speak the next time."""
     path, home = tiny
     arguments = [str(tmp_path / "streams"), "--config", str(path), "--home", str(home), "--items", "1", "--dev", "0"]
-    monkeypatch.setattr("soundflow.speech._TIMEOUT_S", 0.0)
-    with pytest.raises(SpeechError, match="took longer"):
+    with monkeypatch.context() as patched, pytest.raises(SpeechError, match="took longer"):
+        patched.setattr("soundflow.speech._TIMEOUT_S", 0.0)
         command.main(arguments, Settings())
-    monkeypatch.undo()
     say = Speech.say
 
     def but_two(speech: Speech, text: str, voices: Sequence[str]) -> Said:
