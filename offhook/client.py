@@ -70,13 +70,17 @@ class Client:
         return list(found["calls"] if isinstance(found, dict) else found)
 
     def wait_until_written(self, call_id: str, timeout_s: float = 30.0, wrapped_up: bool = False) -> dict[str, Any]:
-        """The call's story once it is over and all in the database (and, if asked, wrapped up)."""
+        """The call's story once it is over and all in the database (and, if asked, wrapped up). Raises ApiError."""
         deadline = time.monotonic() + timeout_s
         story: dict[str, Any] = {}
         while time.monotonic() < deadline:
             try:
                 story = self.call(call_id)
             except ApiError:
+                if self.running.stopped:
+                    raise ApiError(
+                        f"the service has stopped; when it is up again, see the call by `offhook show {call_id}`"
+                    ) from None
                 story = {}
             if story.get("state") in OVER:
                 # "" until the last row is written: the last words of a busy worker come after the hang-up.

@@ -34,6 +34,11 @@ class Running:
     twilio_auth_token: str = ""
     database_url: str = ""
 
+    @property
+    def stopped(self) -> bool:
+        """Its process ran on this machine and runs no more."""
+        return bool(self.pid) and not _alive(self.pid)
+
 
 def _files(data: Path | None) -> list[Path]:
     shared = Path.home() / ".cache" / "offhook" / "running.json"
@@ -54,7 +59,7 @@ def withdraw(running: Running) -> None:
 
 def find(url: str = "", password: str = "", data: Path | None = None) -> Running:
     """The service named by `url` and `password`, else the one of this machine. Raises NotRunning."""
-    local = next((found for path in _files(data) if (found := _read(path)) and _alive(found.pid)), None)
+    local = next((found for path in _files(data) if (found := _read(path)) and not found.stopped), None)
     if url and (local is None or url.rstrip("/") != local.url):
         if not password:
             raise NotRunning(f"a password is needed for {url}: give --password or set OFFHOOK_PASSWORD")

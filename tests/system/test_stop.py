@@ -22,7 +22,8 @@ def test_nothing_is_left_behind(server_folder: Path, say: Callable[..., Path], u
     phone = subprocess.Popen(
         [sys.executable, "-m", "offhook.cli", "call", "--caller", caller, "--no-wait-wrap-up", "--data", str(folder)],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         pids |= {name: system.pid_of("-m", name) for name in SERVICES} | {"valkey": system.pid_of("valkey-server")}
@@ -33,7 +34,8 @@ def test_nothing_is_left_behind(server_folder: Path, say: Callable[..., Path], u
         system.process.send_signal(signal.SIGINT)
         assert system.process.wait(40) == 0
         assert {name for name, pid in pids.items() if alive(pid)} == set()
-        phone.wait(30)  # it was hung up on, long before a minute of silence was over
+        # It was hung up on, long before a minute of silence was over, and asks nobody who is not there for the call.
+        assert f"see the call by `offhook show {live['id']}`" in phone.communicate(timeout=30)[1].replace("\n", " ")
     finally:
         for process in (system.process, phone):
             process.kill()
