@@ -19,6 +19,8 @@ from soundflow.clips import DIGITS
 from soundflow.compose import SETTLE_S, Event, Plan
 from soundflow.items import Split
 from soundflow.material import Material
+from soundflow.speech import NotUnderstood, parts_of
+from soundflow.tasks.words import sentence
 
 T = TypeVar("T")
 ABILITIES = (
@@ -64,10 +66,29 @@ class Draw:
         order = self.content.permutation(len(there))[:_CHOICES]
         return [there[int(place)] for place in order]
 
+    def people(self, count: int) -> list[str]:
+        """So many voices that can be told apart, as they have nothing in common, or as many as the split has. Nobody
+        takes over a sentence of another's, or one person would sound like two."""
+        there = self.material.cast.voices(self.split)
+        chosen: list[str] = []
+        for place in self.content.permutation(len(there)):
+            if not parts_of(chosen) & parts_of([there[int(place)]]):
+                chosen.append(there[int(place)])
+        return chosen[:count]
+
     def say(self, text: str, voices: Sequence[str], gap_s: float | None = None) -> Event:
         """An utterance, silent until it is `answered`."""
         said = self.material.speech.say(text, voices)
         return Event(said.pcm, text, "speech", sources=(said.voice,), gap_s=gap_s, settle_s=SETTLE_S)
+
+    def talk(self, voice: str) -> Event:
+        """A sentence about nothing, and another one where the voice is not understood."""
+        for _ in range(_CHOICES):
+            try:
+                return self.say(sentence(self.content), [voice])
+            except NotUnderstood:
+                continue
+        return self.say(sentence(self.content), [voice])
 
     def digits(self, digits: str, voices: Sequence[str], pause_s: Callable[[int], float]) -> Event:
         """A string of digits one by one, by a recorded speaker where there is one; `pause_s(i)` after the i-th."""

@@ -45,7 +45,7 @@ CARD = (
 
 
 def safety_sound(draw: Draw) -> Plan:
-    """Sounds of both kinds, often confusable ones, fill the stream. In a third of them nothing deserves a response."""
+    """Sounds of both kinds, often confusable ones, fill the stream; in a fifth of all nothing deserves a response."""
     answering = bool(draw.rng.random() < 0.5)
     wanted = int(draw.rng.choice([0, 1, 1, 1, 2, 2, 3])) if draw.seconds > 12 else int(draw.rng.choice([0, 1, 1]))
     events: list[Event] = []

@@ -57,15 +57,11 @@ def spelled(draw: Draw) -> Plan:
 
 
 def two_speakers(draw: Draw) -> Plan:
-    people = [draw.voices(), draw.voices()]
-    while people[1][0] == people[0][0] and len(draw.material.cast.voices(draw.split)) > 1:
-        people[1] = draw.voices()
-    said, first = [], draw.any((0, 1))
+    people, said = draw.people(2), []
     for turn in range(draw.any((2, 3, 4))):
-        who = (first + turn) % 2 if draw.chance(0.85) else first
-        text = sentence(draw.content)
-        number = 1 if who == first else 2
-        said.append(draw.say(text, people[who]).answered(f"{number}: {text}"))
+        who = turn % len(people) if draw.chance(0.85) else 0
+        event = draw.talk(people[who])
+        said.append(event.answered(f"{who + 1}: {event.heard}"))
     return draw.plan(Mode.TRANSCRIBE, _TWO, draw.padded(said))
 
 

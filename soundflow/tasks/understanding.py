@@ -75,33 +75,29 @@ def _taken(draw: Draw, *, hold: bool) -> list[Event]:
 
 
 def how_many(draw: Draw) -> Plan:
-    """One to three voices, in any order; then one of them asks."""
-    people = [draw.voices()]
-    wanted = draw.any((1, 2, 3))
-    for _ in range(6):
-        voices = draw.voices()
-        if len(people) < wanted and all(voices[0] != other[0] for other in people):
-            people.append(voices)
+    """One to three people, in any order; then one of them asks."""
+    people = draw.people(draw.any((1, 2, 3)))
     turns = [*range(len(people)), *draw.rng.integers(0, len(people), int(draw.rng.integers(0, 2)))]
-    events = [draw.say(sentence(draw.content), people[int(who)]) for who in draw.rng.permutation(turns)]
-    spoken = {event.sources[0] for event in events}
-    asks = draw.say("How many people have spoken?", people[0])
-    count = len(spoken | {asks.sources[0]})
-    return draw.plan(Mode.ASSIST, _SPEAKERS, draw.padded([*events, asks.answered(_COUNTED[count])]), quiet=True)
+    events = [draw.talk(people[int(who)]) for who in draw.rng.permutation(turns)]
+    asks = draw.say("How many people have spoken?", people).answered(_COUNTED[len(people)])
+    return draw.plan(Mode.ASSIST, _SPEAKERS, draw.padded([*events, asks]), quiet=True)
 
 
 def question(draw: Draw) -> Plan:
-    """What was it, which came first, was there one at all."""
-    labels = [label for label in draw.labels() if label not in ("crackle", "hum")]
-    chosen = [labels[i] for i in draw.rng.permutation(len(labels))[:3]]
-    names = [draw.material.policy(label).name for label in chosen]
-    heard = [draw.sound(label) for label in chosen[:2]]
+    """Which came first, which last, how many, was there one at all."""
+    labels = {draw.material.policy(label).name: label for label in draw.labels() if label not in ("crackle", "hum")}
+    names = [list(labels)[i] for i in draw.rng.permutation(len(labels))]
+    there = names[: min(draw.any((1, 2, 3)), len(names) - 1)]
+    absent = names[len(there)]
+    heard = [draw.sound(labels[name]) for name in there]
     asks, answer = draw.pick(
         (
-            ("What was the first sound?", f"{names[0].capitalize()}."),
-            ("What was the last sound?", f"{names[1].capitalize()}."),
-            ("Which sounds have you heard?", f"{names[0].capitalize()}, then {names[1]}."),
-            ("How many sounds were there?", "Two."),
+            ("What was the first sound?", f"{there[0].capitalize()}."),
+            ("What was the last sound?", f"{there[-1].capitalize()}."),
+            ("Which sounds have you heard?", f"{', then '.join(there).capitalize()}."),
+            ("How many sounds were there?", _COUNTED[len(there)]),
+            (f"Did you hear {draw.any(there)}?", "Yes."),
+            (f"Did you hear {absent}?", "No."),
         )
     )
     gap = float(draw.rng.uniform(0.8, 5.0))

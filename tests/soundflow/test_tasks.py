@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +14,15 @@ from hypothesis import strategies as st
 
 from calls.audio import CHUNK_SAMPLES
 from calls.model import Mode
+from calls.settings import Settings
 from soundflow.build import Recipe, make_item
 from soundflow.channel import Channel
+from soundflow.commands import tasks
 from soundflow.commands.tasks import sample
 from soundflow.compose import Bed, Event, Plan, compose
 from soundflow.items import EITHER, RESPOND, Item, Turn
 from soundflow.policy import SOUNDS
-from soundflow.speech import wrong_share
+from soundflow.speech import NotUnderstood, Said, Speech, wrong_share
 from soundflow.tasks import ABILITIES, TASKS, find
 from soundflow.tasks.proactive import CALM, CARD, DEAD_AIR_S, DISCLOSED, DISTRESS
 
@@ -74,6 +79,62 @@ def test_the_same_number_gives_the_same_item(recipe: Recipe) -> None:
 
 def test_a_sample_has_a_response(recipe: Recipe) -> None:
     assert sample(recipe, "proactive/safety-sound").replies()
+
+
+def test_samples_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    names = ["proactive/dead-air", "understanding/call-progress"]
+    assert tasks.main([*names, "--home", str(tmp_path), "--samples", str(tmp_path / "samples")], Settings()) == 0
+    assert "pip install 'offhook[soundflow]'" in capsys.readouterr().err
+    made = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert made == [f"{name.replace('/', '-')}.{end}" for name in sorted(names) for end in ("json", "wav")]
+
+
+def test_a_person_has_one_voice(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not understood says something else; nobody else says it, or one would count as two."""
+    say = Speech.say
+
+    def sometimes(speech: Speech, text: str, voices: Sequence[str]) -> Said:
+        if zlib.crc32(f"{text}{voices[0]}".encode()) % 7:
+            return say(speech, text, voices)
+        if len(voices) > 1:
+            return say(speech, text, voices[1:])
+        raise NotUnderstood(text)
+
+    monkeypatch.setattr(Speech, "say", sometimes)
+    config = replace(recipe.config, pool=40)
+    words = {1: "One.", 2: "Two.", 3: "Three."}
+    for name in ("understanding/how-many-speakers", "recognition/two-speakers"):
+        only = Recipe(replace(config, weights={**dict.fromkeys(TASKS, 0.0), name: 1.0}), recipe.material)
+        for split in ("train", "dev"):
+            for number in range(12):
+                item = make_item(only, split, number)
+                spoken = [turn for turn in item.turns if turn.label == "speech"]
+                voices = [turn.sources[0] for turn in spoken]
+                if name == "understanding/how-many-speakers":
+                    assert spoken[-1].reply == words[len(set(voices))]
+                else:
+                    order = list(dict.fromkeys(voices))
+                    assert [turn.reply[:2] for turn in spoken] == [f"{order.index(voice) + 1}:" for voice in voices]
+
+
+def test_questions_have_every_answer(recipe: Recipe) -> None:
+    weights = {**dict.fromkeys(TASKS, 0.0), "understanding/question": 1.0}
+    only = Recipe(replace(recipe.config, weights=weights, pool=40), recipe.material)
+    said = set()
+    for number in range(60):
+        item = make_item(only, "train", number)
+        *heard, asked = [turn for turn in item.turns if not turn.bed]
+        said.add(asked.reply)
+        if asked.heard.startswith("Did you hear "):
+            what = asked.heard.removeprefix("Did you hear ").removesuffix("?")
+            assert asked.reply == ("Yes." if what in [turn.heard for turn in heard] else "No.")
+        elif asked.heard.startswith("How many"):
+            assert asked.reply == ("One.", "Two.", "Three.")[len(heard) - 1]
+    assert {"One.", "Two.", "Three.", "Yes.", "No."} <= said
 
 
 def test_safety_sounds_follow_the_policy(many: Many) -> None:
