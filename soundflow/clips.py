@@ -32,6 +32,7 @@ LONGEST_S = 600.0  # of one file; of an hour-long one the beginning is used
 SHORTEST_S = 0.1
 _LOUD_ENOUGH = 1e-4  # peak
 _SAID_OF_EACH = 20  # recordings; what is unusual about more of a folder is said in one line
+_UNKNOWN = 0x7FFF0000  # bytes: what wrote a WAV file into a pipe puts this or more for its length
 _KEPT_S = 3600.0  # decoded audio kept in memory by one process: 230 MB
 _SUFFIXES = {".wav", ".ogg", ".flac", ".mp3", ".opus", ".m4a"}
 _ESC = re.compile(r"(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])(?:-\d+)?$")
@@ -133,6 +134,8 @@ def decode(path: Path) -> tuple[Pcm, list[str]]:
     pieces: list[Pcm] = []
     limit, count = int(LONGEST_S * SAMPLE_RATE), 0
     try:
+        if _ends_early(path):
+            notes.append("shorter than its header says, used until there")
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise ClipError(f"{path}: no audio in it; left out")
@@ -164,6 +167,14 @@ def decode(path: Path) -> tuple[Pcm, list[str]]:
     if not np.isfinite(pcm).all() or float(np.abs(pcm).max()) < _LOUD_ENOUGH:
         raise ClipError(f"{path}: nothing but silence in it; left out")
     return pcm, notes
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a WAV file was cut off. libav goes by what is there. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    told = int.from_bytes(head[4:], "little")
+    return head[:4] == b"RIFF" and told < _UNKNOWN and path.stat().st_size < len(head) + told
 
 
 def files(folder: Path) -> list[Path]:

@@ -11,3 +11,7 @@ class SoundflowError(OffhookError):
 
 class NotWritten(SoundflowError):
     """A file could not be written, most often because the disk is full. What had been finished by then is kept."""
+
+
+class SpeechError(SoundflowError):
+    """A voice is not there or could not speak."""

@@ -13,6 +13,7 @@ All on float32 [samples] at 16 kHz mono; a step never makes an empty clip.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,8 @@ def preprocess(pcm: Pcm, longest_s: float = 3.0, *, denoise_it: bool = True) -> 
 
 
 def steps(pcm: Pcm, longest_s: float = 3.0, *, denoise_it: bool = True) -> list[Step]:
-    """What each step leaves, the recording itself first."""
+    """What each step leaves, the recording itself first. Of more than `longest_s` so much is kept: 20 ms or more
+    (ValueError otherwise)."""
     made = [Step("recording", pcm, f"{len(pcm) / SAMPLE_RATE:.2f} s")]
     cut = cut_silence(pcm)
     made.append(Step("silence", cut, f"{(len(pcm) - len(cut)) / SAMPLE_RATE:.2f} s of silence cut"))
@@ -109,7 +111,12 @@ def denoise(pcm: Pcm, profile: npt.NDArray[np.float32]) -> Pcm:
 
 
 def dense_span(pcm: Pcm, longest_s: float) -> tuple[int, int]:
-    """[begin, end) in samples of the stretch of at most `longest_s` with the most loud frames, and from its first."""
+    """[begin, end) in samples of the stretch of at most `longest_s` with the most loud frames, and from its first.
+
+    ValueError: `longest_s` is less than a frame of 20 ms, or no length.
+    """
+    if not _FRAME / SAMPLE_RATE <= longest_s < math.inf:
+        raise ValueError(f"{longest_s} s are not a length to keep")
     longest = int(longest_s * SAMPLE_RATE)
     loud = _loud_frames(pcm)
     if len(pcm) <= longest or not loud.any():

@@ -66,12 +66,17 @@ def _parts(items: Sequence[Item]) -> list[bytes]:
 def begin(path: Path, told: Mapping[str, Any]) -> bool:
     """Note in `path` what its folder is filled with; True if that had been noted before.
 
-    Raises SoundflowError, naming what differs, if it was begun otherwise, and NotWritten.
+    Raises SoundflowError, naming what differs, if it was begun otherwise, ShardError if `path` is damaged, NotWritten.
     """
     if not path.is_file():
         whole.write(path, [json.dumps(told, indent=1, sort_keys=True).encode()])
         return False
-    was = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        was = dict(json.loads(path.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise ShardError(
+            f"{path} is damaged, and with it what {path.parent} was begun with; name another directory ({error})"
+        ) from error
     if different := sorted(key for key in {**told, **was} if was.get(key) != told.get(key)):
         raise SoundflowError(f"{path.parent} was begun with other {' and '.join(different)}; name another directory")
     return True

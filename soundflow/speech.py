@@ -11,8 +11,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
-import subprocess
 import wave
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,24 +24,21 @@ import numpy.typing as npt
 from model_worker.cascade.finals import FinalRecogniser
 from model_worker.catalogue import Catalogue, ModelMissing
 from model_worker.spoken import spoken
-from model_worker.voice import ClauseVoice, KokoroVoice, PiperVoice, resample, trim
-from soundflow.errors import SoundflowError
-from soundflow.items import Split
-from soundflow.whole import not_written
+from model_worker.voice import ClauseVoice, KokoroVoice, PiperVoice, trim
+from soundflow import espeak, whole
+from soundflow.errors import SpeechError
+from soundflow.items import SPLITS, Split
 
 Pcm = npt.NDArray[np.float32]
 
 _KEPT = 4_000  # utterances in memory
 _VOICES_LOADED = 3
 _TAIL_S = 0.02
-_TIMEOUT_S = 20.0
 _MOST_WRONG = 0.35  # share of words that a recogniser may hear otherwise
 _RECOGNISER = "whisper-base"
 _WORD = re.compile(r"[a-z']+")
-
-
-class SpeechError(SoundflowError):
-    """A voice is not there or could not speak."""
+_WEIGHT = re.compile(r"\d*\.?\d+")
+_UNREADABLE = (wave.Error, EOFError, ValueError)
 
 
 class NotUnderstood(SpeechError):
@@ -74,12 +69,15 @@ class Cast:
         return {"train": self.train, "dev": self.dev, "test": self.test}[split]
 
     def __post_init__(self) -> None:
+        for split in SPLITS:
+            voices = self.voices(split)
+            if not (isinstance(voices, tuple) and voices and all(isinstance(voice, str) for voice in voices)):
+                given = [*voices] if isinstance(voices, tuple) else voices
+                raise SpeechError(f"voices.{split} is {given!r}; it must be a list of voices, one at least")
         for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-            shared = _parts(getattr(self, one)) & _parts(getattr(self, other))
+            shared = parts_of(getattr(self, one)) & parts_of(getattr(self, other))
             if shared:
                 raise SpeechError(f"voices in {one} and {other} both: {', '.join(sorted(shared))}")
-        if not (self.train and self.dev and self.test):
-            raise SpeechError("each split needs a voice of its own")
 
     def foreign(self, language: str, split: Split) -> tuple[str, ...]:
         """Voices of another language."""
@@ -87,7 +85,7 @@ class Cast:
         return tuple(f"espeak:{language}+{variant}" for variant in variants)
 
 
-def _parts(voices: Sequence[str]) -> set[str]:
+def parts_of(voices: Sequence[str]) -> set[str]:
     """What voices are made of: no two splits may share it."""
     names: set[str] = set()
     for voice in voices:
@@ -117,10 +115,16 @@ class Speech:
         self._open()
 
     def ready(self, voices: Sequence[str]) -> None:
-        """Know now, and not an hour into a build, that voices are not there. Raises ModelMissing, for all of them, and
-        SpeechError without espeak-ng, which speaks by itself or tells the other voices their phonemes."""
+        """Know now, and not an hour into a build, that a voice is not there. Nothing is said for it.
+
+        Raises SpeechError for a name that is no voice, with what there is instead, and without espeak-ng, which speaks
+        by itself or tells the other voices their phonemes; ModelMissing, for all of them.
+        """
         if voices:
-            _program()
+            espeak.program()
+        blends = {voice: _blend(voice) for voice in voices if _engine(voice) == "kokoro"}
+        if of_espeak := [voice for voice in voices if _engine(voice) == "espeak"]:
+            espeak.find(of_espeak)
         catalogue = Catalogue(self.models, dict(os.environ))
         wanted = {model for voice in voices if (model := _model(voice))}
         if self.check and any(map(_english, voices)):
@@ -133,6 +137,13 @@ class Speech:
                 absent.append(str(error))
         if absent:
             raise ModelMissing("; ".join(absent))
+        if blends:
+            there = {path.stem for path in (catalogue.path("kokoro") / "voices").glob("*.bin")}
+            for voice, blend in blends.items():
+                if unknown := sorted(set(blend) - there):
+                    raise SpeechError(
+                        f"{voice}: Kokoro has no {', '.join(map(repr, unknown))}; it has {', '.join(sorted(there))}"
+                    )
 
     def say(self, text: str, voices: Sequence[str]) -> Said:
         """Have the first of the voices speak that is understood.
@@ -146,7 +157,11 @@ class Speech:
         raise NotUnderstood(f"{text!r} was not understood in any of {', '.join(voices)}")
 
     def _said(self, text: str, voice: str) -> Pcm:
-        """From memory, from disk, or now. Empty: it was not understood when it was made."""
+        """From memory, from disk, or now. Empty: it was not understood when it was made.
+
+        What is damaged on disk is made again only where the same comes of it: espeak-ng's, if nothing judges it. Else
+        it raises SpeechError, or a build that is resumed would come to other data without a word.
+        """
         checked = self.check and _english(voice)
         key = hashlib.sha256(f"{voice}\n{checked}\n{text}".encode()).hexdigest()
         if key in self._memory:
@@ -158,14 +173,22 @@ class Speech:
             if checked and not self._understood(pcm, text):
                 pcm = pcm[:0]
             _keep(path, pcm)
-        self._memory[key] = _load(path)  # what is kept, even if another process was faster
+        try:
+            self._memory[key] = _load(path)  # what is kept, even if another process was faster
+        except _UNREADABLE as error:
+            if checked or _engine(voice) != "espeak":
+                raise SpeechError(
+                    f"{path} is damaged, and {voice} may not say the same again: remove it, and build into a new folder"
+                ) from error
+            whole.write(path, [_wav(self._make(text, voice))])
+            self._memory[key] = _load(path)
         while len(self._memory) > _KEPT:
             self._memory.popitem(last=False)
         return self._memory[key]
 
     def _make(self, text: str, voice: str) -> Pcm:
-        if voice.startswith("espeak:"):
-            return espeak(text, voice.removeprefix("espeak:"))
+        if _engine(voice) == "espeak":
+            return espeak.say(text, voice.removeprefix("espeak:"))
         if voice not in self._loaded:
             self._loaded[voice] = self._load_voice(voice)
             while len(self._loaded) > _VOICES_LOADED:
@@ -173,14 +196,10 @@ class Speech:
         return np.concatenate([np.zeros(0, np.float32), *self._loaded[voice].say(text)])
 
     def _load_voice(self, voice: str) -> ClauseVoice:
-        engine, _, name = voice.partition(":")
-        catalogue = Catalogue(self.models, dict(os.environ))
-        if engine == "piper":
-            return PiperVoice(catalogue.path(_model(voice)))
-        if engine == "kokoro":
-            blend = {part.split("*")[0]: float(part.split("*")[1]) if "*" in part else 1.0 for part in name.split("+")}
-            return KokoroVoice(catalogue.path(_model(voice)), blend, threads=1)
-        raise SpeechError(f"no voice {voice!r}: kokoro:NAME, kokoro:NAME*0.5+NAME*0.5, piper:NAME or espeak:VARIANT")
+        directory = Catalogue(self.models, dict(os.environ)).path(_model(voice))
+        if _engine(voice) == "piper":
+            return PiperVoice(directory)
+        return KokoroVoice(directory, _blend(voice), threads=1)
 
     def _understood(self, pcm: Pcm, text: str) -> bool:
         if self._recogniser is None:
@@ -188,41 +207,15 @@ class Speech:
         return wrong_share(text, self._recogniser.transcribe(pcm).text) <= _MOST_WRONG
 
 
-def espeak(text: str, variant: str) -> Pcm:
-    """By espeak-ng, as a process of its own: `en-us+f3`, or with words a minute and pitch `en-us+f3@150,40`.
-
-    Raises SpeechError.
-    """
-    program = _program()
-    voice, _, manner = variant.partition("@")
-    speed, _, pitch = (manner or "160,50").partition(",")
-    command = [program, "-v", voice, "-s", speed, "-p", pitch or "50", "-b", "1", "--stdin", "--stdout"]
-    try:
-        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True)
-        with wave.open(io.BytesIO(done.stdout)) as file:
-            rate = file.getframerate()
-            data = np.frombuffer(file.readframes(file.getnframes()), "<i2")  # a pipe's header says nothing of length
-    except subprocess.TimeoutExpired as error:
-        raise SpeechError(
-            f"espeak-ng -v {voice} took longer than {_TIMEOUT_S:.0f} s. What is finished is kept: run the same command "
-            "again, when the machine is less busy"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace").strip()[:200]
-        raise SpeechError(f"espeak-ng -v {voice} failed with status {error.returncode}: {said}") from error
-    except (wave.Error, EOFError) as error:
-        raise SpeechError(f"espeak-ng -v {voice} wrote no sound for {text!r}") from error
-    pcm = trim(resample(data.astype(np.float32) / 32768.0, rate), 0.05)
-    if not len(pcm):
-        raise SpeechError(f"espeak-ng -v {voice} said nothing of {text!r}")
-    return pcm
-
-
-def _program() -> str:
-    program = shutil.which("espeak-ng")
-    if program is None:
-        raise SpeechError("there is no espeak-ng on PATH, and every voice needs it: apt install espeak-ng")
-    return program
+def _blend(voice: str) -> dict[str, float]:
+    """Kokoro's voices and how much of each. Raises SpeechError."""
+    blend = {}
+    for part in voice.partition(":")[2].split("+"):
+        name, star, weight = part.partition("*")
+        if star and not (_WEIGHT.fullmatch(weight) and float(weight)):
+            raise SpeechError(f"{voice}: {weight!r} of {name} is no weight; it must be a number above 0, as 0.5")
+        blend[name] = float(weight or 1)
+    return blend
 
 
 def wrong_share(text: str, heard: str) -> float:
@@ -236,10 +229,17 @@ def wrong_share(text: str, heard: str) -> float:
     return row[-1] / max(1, len(wanted))
 
 
+def _engine(voice: str) -> str:
+    """Raises SpeechError."""
+    engine = voice.partition(":")[0]
+    if engine not in ("kokoro", "piper", "espeak"):
+        raise SpeechError(f"no voice {voice!r}: kokoro:NAME, kokoro:NAME*0.5+NAME*0.5, piper:NAME or espeak:VARIANT")
+    return engine
+
+
 def _model(voice: str) -> str:
-    """The catalogue's name of what a voice needs; "" if it needs nothing."""
-    engine, _, name = voice.partition(":")
-    return {"piper": f"piper-{name}", "kokoro": "kokoro"}.get(engine, "")
+    """The catalogue's name of what a voice needs; "" if it needs nothing. Raises SpeechError."""
+    return {"piper": f"piper-{voice.partition(':')[2]}", "kokoro": "kokoro", "espeak": ""}[_engine(voice)]
 
 
 def _english(voice: str) -> bool:
@@ -247,25 +247,33 @@ def _english(voice: str) -> bool:
 
 
 def _keep(path: Path, pcm: Pcm) -> None:
-    """Whole or not at all; who comes second leaves what is there. Raises NotWritten."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Whole or not at all, also after a power cut; who comes second leaves what is there. Raises NotWritten."""
+    mine = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(partial), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16_000)
-            file.writeframes(np.rint(np.clip(pcm, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+        whole.write(mine, [_wav(pcm)])
         with suppress(FileExistsError):
-            os.link(partial, path)
+            os.link(mine, path)
     except OSError as error:
-        raise not_written(path, error) from error
+        raise whole.not_written(path, error) from error
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            mine.unlink(missing_ok=True)
+
+
+def _wav(pcm: Pcm) -> bytes:
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.rint(np.clip(pcm, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+    return made.getvalue()
 
 
 def _load(path: Path) -> Pcm:
+    """Raises one of _UNREADABLE if the file is damaged, or shorter than it says."""
     with wave.open(str(path)) as file:
         data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        if len(data) != file.getnframes():
+            raise EOFError
     return data.astype(np.float32) / 32768.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calls.settings import Settings
 from soundflow.clips import decode
-from soundflow.commands.shared import natural, parser
+from soundflow.commands.shared import length, natural, parser, png
 from soundflow.errors import SoundflowError
 from soundflow.items import SPLITS
 from soundflow.pictures import item_picture, steps_picture
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         "--item 7 --split dev data/test",
     )
     options.add_argument("path", type=Path, help="a recording, or with --item a built folder")
-    options.add_argument("--out", type=Path, help="the PNG file; NAME.png here if not said")
-    options.add_argument("--seconds", type=float, default=3.0, help="of sound to keep (%(default)s)")
+    options.add_argument("--out", type=png, help="the PNG file; NAME.png here if not said")
+    options.add_argument("--seconds", type=length, default=3.0, help="of sound to keep (%(default)s)")
     options.add_argument("--item", type=natural, help="the number of an item in a built folder")
     options.add_argument("--split", choices=SPLITS, default="train", help="of the built folder (%(default)s)")
     given = options.parse_args(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from calls.settings import Settings
-from soundflow.clips import Rules
+from soundflow.clips import SHORTEST_S, Rules
 from soundflow.config import Config
 from soundflow.items import SPLITS
 from soundflow.material import Material
@@ -69,6 +70,21 @@ def natural(text: str) -> int:
     return value
 
 
+def length(text: str) -> float:
+    """An argument that is a length of sound, in seconds."""
+    value = _number(text)
+    if not SHORTEST_S <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be {SHORTEST_S} seconds or more")
+    return value
+
+
+def png(text: str) -> Path:
+    """An argument that is a picture to be written."""
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text!r}: a file that ends in .png")
+    return Path(text)
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
@@ -84,8 +100,8 @@ def _number(text: str) -> float:
 
 
 def material(config: Config, home: Path, settings: Settings, rules: Rules | None = None) -> Material:
-    """Raises SoundflowError when recordings that the configuration wants are missing, or espeak-ng; ModelMissing for
-    its voices."""
+    """Raises SoundflowError when recordings that the configuration wants are missing, or espeak-ng, or a voice;
+    ModelMissing for what its voices need."""
     home = home.expanduser()
     speech = Speech(home / "speech", settings.models, check=config.check)
     speech.ready([voice for split in SPLITS for voice in config.cast.voices(split)])

@@ -78,6 +78,26 @@ def test_a_cut_off_recording_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     assert 0.1 * len(whole) < len(pcm) < len(whole)
 
 
+def test_a_wav_file_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "cut.wav", tone(4.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 4])
+    pcm, notes = decode(path)
+    assert abs(len(pcm) - 16_000) < 100
+    assert notes == ["shorter than its header says, used until there"]
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFF024, 0xFFFFFFFF])
+def test_a_wav_file_out_of_a_pipe_says_nothing_of_its_length(tmp_path: Path, length: int) -> None:
+    """0 and ffmpeg's are what RIFF has for it, the other is espeak-ng's."""
+    path = write(tmp_path / "piped.wav", tone(1.0))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + length.to_bytes(4, "little") + whole[8:])
+    pcm, notes = decode(path)
+    assert abs(len(pcm) - 16_000) < 100
+    assert not notes
+
+
 def test_a_recording_whose_author_is_written_in_latin_1(tmp_path: Path) -> None:
     path = write(tmp_path / "old.wav", tone(1.0))
     said = b"INFOICOP" + (6).to_bytes(4, "little") + "© Me\0".encode("latin-1") + b"\0"

@@ -71,6 +71,13 @@ def test_the_dense_span_begins_where_the_sound_does() -> None:
     assert (end - begin) == 24_000
 
 
+@pytest.mark.parametrize("longest_s", [float("nan"), float("inf"), 0.0, -1.0, 0.019])
+def test_nothing_is_no_length_to_keep(longest_s: float) -> None:
+    with pytest.raises(ValueError, match="not a length to keep"):
+        preprocess(bursts((1.0, 1.5)), longest_s)
+    assert len(preprocess(bursts((1.0, 1.5)), 0.02)) == HALF_CHUNK
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60_000))
 def test_aligned_to_half_a_chunk(length: int) -> None:

@@ -49,6 +49,17 @@ def test_a_cut_file_is_found_without_its_sum(tmp_path: Path, size: int) -> None:
         Shard(path)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"seed": ', b"5", b"[1, 2]", b"\xff\xfe{"])
+def test_a_damaged_note_of_what_was_begun_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "build.json"
+    assert not shards.begin(path, {"seed": 1})
+    assert shards.begin(path, {"seed": 1})
+    path.write_bytes(content)
+    with pytest.raises(ShardError, match=r"build\.json is damaged, .* name another directory"):
+        shards.begin(path, {"seed": 1})
+    assert path.read_bytes() == content
+
+
 def test_no_shards(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="holds no test shards"):
         list(shards.read(tmp_path, "test"))
