@@ -32,6 +32,8 @@ OF_TRAINING = ("torch", "transformers", "tokenizers", "safetensors")
 def main() -> int:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name not in COMMANDS:
+        if name not in ("-h", "--help"):
+            print(f"offhook soundflow: no command {name!r}\n", file=sys.stderr)
         print("usage: offhook soundflow COMMAND [options]\n")
         for command, what in COMMANDS.items():
             print(f"  {command:<10}{what}")

@@ -158,7 +158,7 @@ def _shard_of_worker(split: Split, shard: int) -> int:
 def begin(recipe: Recipe, folder: Path) -> None:
     """Make the folder ready, or see that it was begun with the same recipe. Raises SoundflowError."""
     path = folder / BEGUN
-    if not path.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not path.is_file() and folder.is_dir() and not all(map(whole.is_partial, folder.iterdir())):
         raise SoundflowError(f"{folder} holds something else; build into an empty or a new folder")
     if shards.begin(path, recipe.told()):
         whole.sweep(folder)

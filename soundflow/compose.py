@@ -35,7 +35,7 @@ class Event:
 
     `gap_s` is the background before it, drawn if None. `settle_s` of quiet after it belong to it: the Turn ends there.
     `level_db` is the level of its loud frames, drawn if None. `within_s`: a response is due so soon, though the sound
-    goes on; the Turn ends there. `aside` events are only heard: they are no Turn.
+    goes on; the Turn ends there.
     """
 
     pcm: Pcm
@@ -49,7 +49,6 @@ class Event:
     settle_s: float = 0.0
     level_db: float | None = None
     within_s: float | None = None
-    aside: bool = False
 
     @property
     def seconds(self) -> float:
@@ -106,8 +105,7 @@ def compose(
         level = event.level_db if event.level_db is not None else loudness + float(rng.uniform(-4.0, 4.0))
         pcm = _levelled(event.pcm, level)
         mixed[start : start + len(pcm)] += pcm
-        if not event.aside:
-            turns.append(_turn(event, plan.task, start))
+        turns.append(_turn(event, plan.task, start))
     heard = through(mixed, channel, rng) if channel is not WIDEBAND else mixed
     audio = np.rint(np.clip(heard, -_CLIP, _CLIP) * 32767).astype(np.int16)
     return Item(

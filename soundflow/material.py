@@ -5,8 +5,7 @@ A wanted sound is retrieved from the clip database or, where it has none or now 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -125,14 +124,6 @@ class Material:
         return self._prepared[key]
 
 
-def join(*pieces: Event, pause_s: float = 0.0) -> Event:
-    """Events heard as one, with pauses between: the first one's place, all their sounds and sources."""
-    quiet = np.zeros(int(pause_s * SAMPLE_RATE), np.float32)
-    parts = [part for piece in pieces for part in (piece.pcm, quiet)][:-1]
-    sources = tuple(source for piece in pieces for source in piece.sources)
-    return replace(pieces[0], pcm=np.concatenate(parts), sources=sources, heard=" ".join(p.heard for p in pieces))
-
-
 def until_quiet(pcm: Pcm) -> Pcm:
     """Without the end that is 30 dB below the loudest 20 ms: an event is over when nothing of it is heard any more, and
     the response to it must not be learned on silence."""
@@ -142,8 +133,3 @@ def until_quiet(pcm: Pcm) -> Pcm:
     energy = (pcm[: frames * _FRAME].reshape(frames, _FRAME) ** 2).mean(axis=1)
     loud = np.flatnonzero(energy > float(energy.max()) * 10 ** (_OVER_DB / 10))
     return pcm[: (int(loud[-1]) + 1) * _FRAME] if len(loud) else pcm
-
-
-@lru_cache(maxsize=1)
-def no_clips() -> Clips:
-    return Clips((), ())

@@ -12,15 +12,15 @@ from model_worker.sounds import ALIASES, RESPOND, Sound
 _SILENT = (
     *(("rain", "rain"), ("sea_waves", "sea waves"), ("clock_tick", "a clock ticking"), ("rooster", "a rooster")),
     *(("helicopter", "a helicopter"), ("dog_bark", "a dog barking"), ("wind", "wind"), ("engine", "an engine running")),
-    *(("mouse_click", "typing"), ("keyboard_typing", "typing"), ("hum", "a machine humming"), ("crickets", "crickets")),
+    *(("mouse_click", "mouse clicks"), ("keyboard_typing", "typing"), ("hum", "a machine humming")),
     *(("chirping_birds", "birds"), ("crow", "a crow"), ("cat", "a cat"), ("cow", "a cow"), ("sheep", "sheep")),
     *(("hen", "a hen"), ("frog", "a frog"), ("pig", "a pig"), ("insects", "insects"), ("church_bells", "bells")),
+    *(("crickets", "crickets"), ("stream", "a stream"), ("horse", "a horse"), ("wild_animal", "an animal")),
     *(("laughing", "laughter"), ("snoring", "snoring"), ("clapping", "clapping"), ("footsteps", "footsteps")),
     *(("breathing", "breathing"), ("drinking_sipping", "somebody drinking"), ("brushing_teeth", "tooth brushing")),
     *(("door_wood_knock", "a knock"), ("door_wood_creaks", "a door"), ("can_opening", "a can being opened")),
     *(("vacuum_cleaner", "a vacuum cleaner"), ("washing_machine", "a washing machine"), ("airplane", "an aeroplane")),
     *(("train", "a train far off"), ("water_drops", "dripping water"), ("pouring_water", "pouring water")),
-    *(("stream", "a stream"), ("horse", "a horse"), ("wild_animal", "an animal")),
     *(("toilet_flush", "a toilet"), ("crackle", "line crackle"), ("music", "music"), ("murmur", "a crowd murmuring")),
 )
 SOUNDS: dict[str, Sound] = {

@@ -28,7 +28,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A corpus. `archive` is a zip file; "" if there is none to fetch and `url` says how to come by it. Those of
+    """A corpus. `archive` is a zip file; "" if there is none: then `installed` is where a package puts it. Those of
     `debian.CORPORA` are taken out of packages instead."""
 
     name: str
@@ -37,6 +37,7 @@ class Source:
     archive: str
     licence: str
     about: str
+    installed: str = ""
 
 
 SOURCES = {
@@ -61,10 +62,11 @@ SOURCES = {
         Source(
             "music",
             "music",
-            "https://packages.debian.org/asterisk-moh-opsound-wav (then: --from /usr/share/asterisk/moh)",
+            "https://packages.debian.org/asterisk-moh-opsound-wav",
             "",
             "CC BY-SA 3.0 (Macroform, Manolo Camp, Reno Project)",
-            "hold music of the Asterisk project, 8 kHz",
+            "hold music of the Asterisk project, 8 kHz; from where its package puts it",
+            installed="/usr/share/asterisk/moh",
         ),
         Source(
             debian.SOUNDS,
@@ -72,7 +74,7 @@ SOURCES = {
             _PACKAGES,
             "",
             f"{_BY_RECORDING} (GPL-2+, GPL-3+, CC BY, CC BY-SA, CC0, Artistic-1.0)",
-            "40 classes of sounds out of Debian's games and desktop programs",
+            "38 classes of sounds out of Debian's games and desktop programs",
         ),
         Source(
             debian.MUSIC,
@@ -88,7 +90,7 @@ SOURCES = {
             _PACKAGES,
             "",
             f"{_BY_RECORDING} (GPL-2, CC BY-SA 3.0, CC BY 3.0)",
-            "people who talk, in five languages; numbers in many languages; English digits of two speakers",
+            "people who talk, not in English; numbers in many languages; English digits of two speakers",
         ),
     )
 }
@@ -122,8 +124,14 @@ def fetch(source: Source, home: Path, local: Path | None = None, progress: Progr
             _download(source.archive, archive, progress or (lambda done, total, what: None))
             _unpack(source, archive, partial)
             archive.unlink()
+        elif Path(source.installed).is_dir():
+            _copy(Path(source.installed), partial)
         else:
-            raise SoundflowError(f"{source.name} has no archive to fetch: {source.url}")
+            package = source.url.rpartition("/")[2]
+            raise SoundflowError(
+                f"{source.name}: there is no {source.installed}; install Debian's {package}, or name a folder "
+                "of recordings: --from FOLDER"
+            )
         if not any(path.suffix in _SUFFIXES for path in partial.rglob("*")):
             raise SoundflowError(f"{local or source.archive} holds no recordings of {source.name}")
         partial.rename(target)

@@ -203,7 +203,9 @@ def music(rng: np.random.Generator, seconds: float) -> Pcm:
         chord = chords[(number // 4) % len(chords)]
         for step in (chord[0] - 12, *rng.choice(chord, 2) + 12):
             hz = root * 2 ** (step / 12)
-            wave[place : place + len(t)] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * np.exp(-t / 0.5)
+            wave[place : place + len(t)] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * np.exp(
+                -t / 0.5
+            )
     return _made(wave)
 
 

@@ -46,10 +46,15 @@ def write(path: Path, parts: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
+def is_partial(path: Path) -> bool:
+    """Is this what a killed run left half written?"""
+    return path.match(".*.part")
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed run left half written."""
-    for partial in folder.glob(".*.part"):
-        partial.unlink(missing_ok=True)
+    for path in filter(is_partial, folder.glob("*")):
+        path.unlink(missing_ok=True)
 
 
 def not_written(path: Path, error: Exception) -> NotWritten:

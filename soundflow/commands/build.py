@@ -13,7 +13,6 @@ from soundflow.card import write_card
 from soundflow.commands.shared import add_home, bar, material, natural, parser, positive
 from soundflow.config import load
 from soundflow.errors import SoundflowError
-from soundflow.items import SPLITS
 from soundflow.shards import read
 from soundflow.streamaudio import to_streamaudio, write_jsonl
 
@@ -67,8 +66,6 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
 def export(folder: Path, split: str, most: int) -> None:
     """The first items of a split in StreamAudio's shape, with their audio."""
-    if split not in SPLITS:
-        return
     target = folder / "streamaudio" / split
     target.mkdir(parents=True, exist_ok=True)
     rows = [to_streamaudio(item, target) for item, _ in zip(read(folder, split), range(most), strict=False)]

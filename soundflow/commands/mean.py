@@ -22,22 +22,32 @@ the first one's; measure and choose anew."""
 
 
 def main(arguments: Sequence[str], settings: Settings) -> int:
-    options = parser("mean", _ABOUT, "best small quieter/model", "best small small quieter/model --threshold 0.2")
+    options = parser(
+        "mean",
+        _ABOUT,
+        "best small quieter/model",
+        "best small small quieter/model --threshold 0.2",
+        "patient quieter/model --answering 0.9  # the same model, less easily woken on calls that it answers",
+    )
     options.add_argument("out", type=Path, help="directory for the model")
     options.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL}; twice counts twice")
     options.add_argument("--threshold", type=between, help="to respond above (default: the first model's)")
     options.add_argument("--answering", type=between, help="the same on calls that are answered")
     given = options.parse_args(arguments)
-    if len(given.models) < 2:
-        options.error("a mean is of two models or more: OUT MODEL MODEL ...")
+    if len(given.models) < 2 and given.threshold is None and given.answering is None:
+        options.error("a mean is of two models or more: OUT MODEL MODEL ...; or of one, with another threshold")
     if given.out.exists():
         raise SoundflowError(f"{given.out} is there already: name another directory, or remove it")
     find = Catalogue(settings.models).path
     made = mean([trained(model, find) for model in given.models], given.models)
     threshold = made.config.threshold if given.threshold is None else given.threshold
     save(made, given.out, threshold, made.config.answering if given.answering is None else given.answering, find=find)
-    print(f"{given.out}: the mean of {len(given.models)} models; OFFHOOK_MODEL=interaction:{given.out}")
+    print(f"{given.out}: {_made_of(given.models)}; OFFHOOK_MODEL=interaction:{given.out}")
     return 0
+
+
+def _made_of(models: Sequence[str]) -> str:
+    return f"the mean of {len(models)} models" if len(models) > 1 else f"{models[0]} with other thresholds"
 
 
 def mean(models: Sequence[Weights], names: Sequence[str]) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from soundflow.build import Recipe, make_item
 from soundflow.commands.shared import add_home, bar, material, parser
 from soundflow.config import load
 from soundflow.items import Item
-from soundflow.pictures import item_picture
+from soundflow.pictures import NoPictures, item_picture
 from soundflow.streamaudio import write_wav
 from soundflow.tasks import TASKS, find
 
@@ -48,10 +49,13 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         config = replace(load(given.config), seed=given.seed, long_share=0.0)
         recipe = Recipe(config, material(config, given.home, settings))
         given.samples.mkdir(parents=True, exist_ok=True)
+        pictures = True
         with bar("samples") as tell:
             for number, task in enumerate(chosen):
-                write_sample(sample(recipe, task.name), given.samples)
+                pictures &= write_sample(sample(recipe, task.name), given.samples)
                 tell(number + 1, len(chosen), task.name)
+        if not pictures:
+            print("no pictures of the samples: pip install 'offhook[soundflow]'", file=sys.stderr)
     return 0
 
 
@@ -66,9 +70,14 @@ def sample(recipe: Recipe, name: str) -> Item:
     return item
 
 
-def write_sample(item: Item, folder: Path) -> None:
+def write_sample(item: Item, folder: Path) -> bool:
+    """NAME.wav, NAME.json and NAME.png. False: without the picture, for want of matplotlib."""
     stem = item.task.replace("/", "-")
     write_wav(folder / f"{stem}.wav", item.audio)
     told = {**item.meta(), "labels": item.labels().tolist()}
     whole.write(folder / f"{stem}.json", [json.dumps(told, indent=1, ensure_ascii=False).encode()])
-    item_picture(item, folder / f"{stem}.png")
+    try:
+        item_picture(item, folder / f"{stem}.png")
+    except NoPictures:
+        return False
+    return True

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         options.error("--share 1 would learn nothing from FOLDER")
     if given.threads:
         torch.set_num_threads(given.threads)
-    folders = [Folder.of(given.folder, "train"), *(Folder.of(path, "train") for path in given.beside)]
+    folders = [Folder.of(path) for path in (given.folder, *given.beside)]
     together = processes(int(os.environ.get("WORLD_SIZE", "1")))
     try:
         if given.dry_run:
@@ -106,11 +106,11 @@ class Folder:
     dev: list[Path]
 
     @classmethod
-    def of(cls, path: Path, needed: str) -> Folder:
+    def of(cls, path: Path) -> Folder:
         """Raises SoundflowError if there is nothing to train on."""
         found = cls(path, sorted(path.glob("train-*.shard")), sorted(path.glob("dev-*.shard")))
         if not found.train:
-            raise SoundflowError(f"{path} holds no {needed} shards; make them: offhook soundflow build {path}")
+            raise SoundflowError(f"{path} holds no train shards; make them: offhook soundflow build {path}")
         return found
 
 
@@ -192,7 +192,8 @@ def _finish(
     everything = [one for data in measured.values() for one in data]
     threshold, answering = before.config.threshold, before.config.answering
     if everything and not given.ear and (not given.start or _enough(everything)):
-        threshold, events = tune(tuned, everything)
+        with bar("threshold") as tell:
+            threshold, events = tune(tuned, everything, progress=tell)
         chunks = triggers(tuned, everything, Mode.ASSIST, threshold)
         told = f", trigger accuracy {chunks:.3f}" if chunks is not None else ""
         print(f"threshold {threshold:.2f}: on dev, balanced accuracy of events {events.balanced:.3f}{told}")
@@ -241,9 +242,10 @@ def _dry(given: argparse.Namespace, together: Processes) -> None:
 def _shower(plan: Plan) -> Callable[[Point], None]:
     """Prints a line a point. Of a model in two tiers the one that speaks decides nothing, so it has no accuracy."""
     speaks = {stage.name for stage in plan.stages if plan.model.ear and stage.tier != EAR}
+    steps = {stage.name: stage.steps for stage in plan.stages}
 
     def show(point: Point) -> None:
         accuracy = "" if point.stage in speaks or point.accuracy is None else f", trigger accuracy {point.accuracy:.3f}"
-        print(f"{point.stage} {point.step}: loss {point.loss:.3f}{accuracy}", flush=True)
+        print(f"{point.stage} {point.step} of {steps[point.stage]}: loss {point.loss:.3f}{accuracy}", flush=True)
 
     return show

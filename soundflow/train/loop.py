@@ -127,8 +127,9 @@ class Trainer:
             loss = self._forward(part)
             if not math.isfinite(float(loss.total.detach())):
                 raise SoundflowError(
-                    f"stage {self.stage.name}: the loss is {float(loss.total.detach())} at step {self.step}; take a "
-                    "lower rate, and go on from the last checkpoint"
+                    f"stage {self.stage.name}: the loss is {float(loss.total.detach())} at step {self.step}; run the "
+                    f"same command with a lower rate than {self.stage.rate:g} (--rate): it goes on from the last "
+                    "checkpoint"
                 )
             self._processes.backward(loss.total / self.stage.accumulate)
             self._since.add(loss)
@@ -182,7 +183,10 @@ class Trainer:
         whole.write(self.path.parent / CURVE, [lines.encode()])
 
     def resume(self) -> bool:
-        """Go back to the last checkpoint, if there is one. Raises SoundflowError if it is of another stage or seed."""
+        """Go back to the last checkpoint, if there is one. Raises SoundflowError if it is of another stage or seed.
+
+        The rate may be another one from here on: a loss that is no number wants a lower one.
+        """
         if self._processes.first:
             whole.sweep(self.path.parent)
         if not self.path.is_file():
@@ -229,8 +233,8 @@ def _groups(network: Network, decay: float) -> list[dict[str, Any]]:
 
 
 def _told(stage: Stage) -> str:
-    """A stage in words that change with it."""
-    return json.dumps(asdict(stage), sort_keys=True, default=str)
+    """A stage in words that change with it, but for its rate."""
+    return json.dumps({**asdict(stage), "rate": None}, sort_keys=True, default=str)
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

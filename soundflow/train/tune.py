@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,14 +97,22 @@ def decisions(weights: Weights, data: Sequence[Encoded], mode: Mode, threshold: 
     return out
 
 
-def tune(weights: Weights, data: Sequence[Encoded], mode: Mode = Mode.ASSIST) -> tuple[float, Events]:
-    """The threshold with the best balanced accuracy of events, of all kinds, the higher one of two that are as good."""
+def tune(
+    weights: Weights,
+    data: Sequence[Encoded],
+    mode: Mode = Mode.ASSIST,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[float, Events]:
+    """The threshold with the best balanced accuracy of events, of all kinds, the higher one of two that are as good.
+    `progress`: (done, in all, what), in thresholds."""
     best: tuple[float, Events] | None = None
     kinds = sorted({turn.kind for one in data for turn in one.item.turns})
-    for threshold in THRESHOLDS:
+    for number, threshold in enumerate(THRESHOLDS, 1):
         events = judge(decisions(weights, data, mode, threshold), kinds)
         if best is None or events.balanced >= best[1].balanced:
             best = threshold, events
+        if progress:
+            progress(number, len(THRESHOLDS), f"{threshold}")
     assert best is not None
     return best
 

@@ -9,7 +9,8 @@ import pytest
 
 from soundflow import config
 from soundflow.build import Recipe
-from soundflow.material import Material, no_clips
+from soundflow.clips import Clips
+from soundflow.material import Material
 from soundflow.speech import Speech
 
 
@@ -20,4 +21,4 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     small = replace(
         config.load("test"), items={"train": 12, "dev": 3, "test": 3}, per_shard=4, pool=2, seconds=(6.0, 9.0)
     )
-    return Recipe(small, Material(no_clips(), speech, small.cast))
+    return Recipe(small, Material(Clips((), ()), speech, small.cast))

@@ -20,18 +20,18 @@ from calls.settings import Settings
 from model_worker.evaluation import manifest
 from soundflow import card, config
 from soundflow.__main__ import main
-from soundflow.build import BEGUN, Recipe, build, task_of
+from soundflow.build import BEGUN, Recipe, begin, build, task_of
 from soundflow.card import count, shared_sources, write_card
 from soundflow.channel import WIDEBAND
 from soundflow.clips import Clip, Clips
 from soundflow.commands import build as command_build
 from soundflow.commands import picture, suite
 from soundflow.compose import Bed, Event, Plan, compose
-from soundflow.errors import NotWritten, SoundflowError
+from soundflow.errors import NotWritten, SoundflowError, SpeechError
 from soundflow.items import Item, Turn
 from soundflow.shards import read
 from soundflow.sources import SOURCES, database, fetch
-from soundflow.speech import Cast, NotUnderstood, Said, SpeechError
+from soundflow.speech import Cast, NotUnderstood, Said
 from soundflow.streamaudio import from_streamaudio, write_wav
 from soundflow.tasks import TASKS
 
@@ -118,10 +118,18 @@ def test_killed_at_any_moment_it_resumes_to_the_same(whole: Path, tmp_path: Path
     assert not list(folder.glob(".*"))
 
 
+def test_killed_while_it_begins_it_begins_again(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / f".{BEGUN}.123.part").write_text("{")
+    begin(recipe, tmp_path)
+    begin(recipe, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [BEGUN]
+
+
 def test_a_full_disk_is_told_and_what_is_finished_stays(whole: Path, tmp_path: Path) -> None:
     """The kernel refuses files over 300 kB; a shard is larger. (Speech is there: espeak-ng would not survive this.)"""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY));"
+        "from soundflow.speech import Speech; Speech.ready = lambda self, voices: None;"  # it asks espeak-ng
         "from soundflow.__main__ import main; sys.exit(main())"
     )
     arguments = ["build", "--items", "32", "--jobs", "1", "--home", str(whole / "home"), str(tmp_path / "data")]
@@ -296,6 +304,16 @@ def test_fetch_from_a_folder_and_from_a_zip_file(tmp_path: Path) -> None:
         fetch(SOURCES["music"], home, tmp_path / "broken.zip")
     assert not (home / "music").exists()
     assert not list(home.glob(".*"))
+
+
+def test_hold_music_comes_from_where_its_package_puts_it(tmp_path: Path) -> None:
+    music = replace(SOURCES["music"], installed=str(tmp_path / "moh"))
+    with pytest.raises(SoundflowError, match="install Debian's asterisk-moh-opsound-wav, or"):
+        fetch(music, tmp_path)
+    (tmp_path / "moh").mkdir()
+    write_wav(tmp_path / "moh" / "a-piece.wav", np.full(16_000, 8_000, np.int16))
+    fetch(music, tmp_path)
+    assert [clip.id for clip in database(("music",), tmp_path).clips] == ["music/a-piece"]
 
 
 def test_export_as_streamaudio(built: Path, tmp_path: Path) -> None:

@@ -51,3 +51,12 @@ def test_models_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
         command.main([str(tmp_path / "mean"), one], Settings())
     with pytest.raises(SystemExit):
         command.main([str(tmp_path / "mean"), one, other, "--threshold", "1.5"], Settings())
+
+
+def test_one_model_gets_other_thresholds(tmp_path: Path) -> None:
+    one = made(tmp_path, 1)
+    assert command.main([str(tmp_path / "ready"), one, "--threshold", "0.3", "--answering", "0.8"], Settings()) == 0
+    before, found = (trained(str(name), Catalogue(tmp_path).path) for name in (one, tmp_path / "ready"))
+    assert (found.config.threshold, found.config.answering) == (0.3, 0.8)
+    for name, tensor in found.tensors.items():
+        torch.testing.assert_close(tensor, before.tensors[name])

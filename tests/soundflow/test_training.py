@@ -214,15 +214,26 @@ def test_a_checkpoint_of_other_settings_is_refused(weights: Weights, data: list[
     stage = replace(STAGE, steps=2, batch=1)
     trainer(weights, data, tmp_path, stage).run()
     with pytest.raises(SoundflowError, match="other settings"):
-        trainer(weights, data, tmp_path, replace(stage, rate=1e-5)).resume()
+        trainer(weights, data, tmp_path, replace(stage, decay=0.5)).resume()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:
     one = trainer(weights, data, tmp_path, replace(STAGE, steps=2, batch=1))
     with torch.no_grad():
         one.network.ear.norm.weight.fill_(float("nan"))
-    with pytest.raises(SoundflowError, match="step 0"):
+    with pytest.raises(SoundflowError, match=r"step 0.*lower rate"):
         one.run()
+
+
+def test_it_goes_on_at_a_lower_rate(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:
+    """As is advised where the loss is no number."""
+    stage = replace(STAGE, steps=4, batch=1, warm_up=0)
+    trainer(weights, data, tmp_path, stage).run(until=2)
+    slower = trainer(weights, data, tmp_path, replace(stage, rate=1e-5))
+    assert slower.resume()
+    slower.run(every=1)
+    assert [point.step for point in slower.curve] == [2, 3, 4]
+    assert slower.curve[-1].rate < 1e-5 < slower.curve[0].rate
 
 
 def test_only_what_a_stage_names_learns(weights: Weights, data: list[Encoded], tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from calls.audio import CHUNK_SAMPLES, SAMPLE_RATE
 from calls.model import Mode
 from calls.settings import Settings
 from soundflow import config
-from soundflow.clips import DIGITS, Rules, scan
+from soundflow.clips import DIGITS, Clips, Rules, scan
 from soundflow.commands import wake as command
-from soundflow.errors import SoundflowError
+from soundflow.errors import SoundflowError, SpeechError
 from soundflow.items import EITHER, RESPOND, SILENT, Item, Turn
-from soundflow.material import Material, no_clips
+from soundflow.material import Material
 from soundflow.shards import read
-from soundflow.speech import Cast, NotUnderstood, Said, Speech, SpeechError
+from soundflow.speech import Cast, NotUnderstood, Said, Speech
 from soundflow.streamaudio import write_wav
 from soundflow.wake import (
     DIGIT,
@@ -271,9 +271,10 @@ def test_a_voice_that_fails_ends_the_run(
     """What was not understood is left out; a voice that fails might speak the next time."""
     path, home = tiny
     arguments = [str(tmp_path / "streams"), "--config", str(path), "--home", str(home), "--items", "1", "--dev", "0"]
-    with monkeypatch.context() as patched, pytest.raises(SpeechError, match="took longer"):
-        patched.setattr("soundflow.speech._TIMEOUT_S", 0.0)
-        command.main(arguments, Settings())
+    with monkeypatch.context() as patched:
+        patched.setattr("soundflow.espeak._TIMEOUT_S", 0.0)
+        with pytest.raises(SpeechError, match="took longer"):
+            command.main(arguments, Settings())
     say = Speech.say
 
     def but_two(speech: Speech, text: str, voices: Sequence[str]) -> Said:
@@ -283,7 +284,7 @@ def test_a_voice_that_fails_ends_the_run(
 
     monkeypatch.setattr(Speech, "say", but_two)
     cast = Cast(("espeak:en-us+m1",), ("espeak:en-gb+f3",), ("espeak:en-us+f1",))
-    pools = command.pools_of(Material(no_clips(), Speech(home / "speech", Path("/nowhere")), cast), "train", 1)
+    pools = command.pools_of(Material(Clips((), ()), Speech(home / "speech", Path("/nowhere")), cast), "train", 1)
     assert [one.text for one in pools[DIGIT]] == [digit for digit in DIGITS if digit != "two"]
 
 
