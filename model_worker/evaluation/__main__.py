@@ -9,12 +9,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from calls.audio import SAMPLE_RATE
 from calls.errors import OffhookError
@@ -29,8 +28,7 @@ from model_worker.evaluation.manifest import Item, ManifestError
 from model_worker.evaluation.models import Loaded, load
 from model_worker.evaluation.report import show
 from model_worker.evaluation.scoring import score
-
-Told = Callable[[int], None]
+from model_worker.evaluation.shared import Told, bar
 
 
 def lengths(path: Path, items: Sequence[Item]) -> list[int]:
@@ -89,10 +87,8 @@ def main(given: Sequence[str] | None = None) -> int:
         items = manifest.read(options.manifest)
         sizes = lengths(options.manifest, items)
         loaded = load(settings, os.environ)
-        bar = (TextColumn("listening"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
-        with Progress(*bar, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-            task = progress.add_task("", total=sum(map(chunks_of, sizes)))
-            found = evaluate(loaded, items, sizes, options.channel, lambda chunks: progress.advance(task, chunks))
+        with bar("listening", sum(map(chunks_of, sizes))) as told:
+            found = evaluate(loaded, items, sizes, options.channel, told)
         if options.picture:
             picture.draw(found, options.picture)
     except (ManifestError, AudioError) as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import wave
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,39 +15,75 @@ from typing import Any
 import numpy as np
 
 from calls.audio import SAMPLE_RATE
+from calls.errors import OffhookError
 from model_worker.evaluation.audio import Pcm, decode, room
+from model_worker.evaluation.shared import Told
 from model_worker.evaluation.sources import Clip
 
 Line = dict[str, Any]
 Rng = np.random.Generator
+Make = Callable[[int, Rng], Pcm]
+"""Gives so many samples."""
 
 GAP_S = (0.8, 2.4)  # of quiet room between two clips
 PART_S = 600.0  # an hour of nothing comes in parts of ten minutes
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class NotWritten(OffhookError):
+    """A file of a suite. The text names it."""
 
 
 @dataclass
 class Suite:
-    """One manifest and its audio, on the way to the disk."""
+    """One manifest and its audio, on the way to the disk. `told` is told of each item."""
 
     folder: Path
     name: str
+    told: Told
     lines: list[Line] = field(default_factory=list)
 
+    def begin(self) -> None:
+        """Make the folder, and remove an older manifest, whose audio will be replaced. Raises NotWritten."""
+        with self._writing(self._manifest):
+            (self.folder / self.name).mkdir(parents=True, exist_ok=True)
+            self._manifest.unlink(missing_ok=True)
+
     def add(self, pcm: Pcm, **line: Any) -> None:
+        """Write one item's audio. Raises NotWritten."""
         audio = Path(self.name) / f"{len(self.lines):04}.wav"
-        target = self.folder / audio
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(target), "wb") as file:
+        whole = io.BytesIO()
+        with wave.open(whole, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(SAMPLE_RATE)
             file.writeframes(pcm.astype("<i2").tobytes())
+        with self._writing(self.folder / audio) as path:
+            path.write_bytes(whole.getvalue())
         self.lines.append({"audio": str(audio), **line})
+        self.told(1)
 
     def save(self) -> None:
-        """The manifest comes last: where it is, its audio is whole."""
+        """The manifest comes last: where it is, its audio is whole. Raises NotWritten."""
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        (self.folder / f"{self.name}.jsonl").write_text(text, encoding="utf-8")
+        with self._writing(self._manifest) as path:
+            path.write_text(text, encoding="utf-8")
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / f"{self.name}.jsonl"
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[Path]:
+        """Says which file it was that could not be written, and what to do."""
+        try:
+            yield path
+        except OSError as error:
+            other = f"give another folder than {self.folder}"
+            if error.errno not in FULL:
+                raise NotWritten(f"{path} cannot be written ({error.strerror}): {other}") from error
+            path.unlink(missing_ok=True)  # what there is of it
+            raise NotWritten(f"{path} has no room ({error.strerror}): make room, or {other}") from error
 
 
 @dataclass
@@ -145,6 +184,12 @@ def counted(suite: Suite, clips: Sequence[Clip], told: str, rng: Rng) -> None:
         _asked(suite, chosen, labels, told.format(_words(wanted)), rng)
 
 
+def enough(clips: Sequence[Clip]) -> bool:
+    """Are there three others beside those of any label? So many are drawn here."""
+    labels = [clip.label for clip in clips]
+    return all(len(labels) - labels.count(label) >= 3 for label in labels)
+
+
 def _draw(clips: Sequence[Clip], count: int, rng: Rng) -> list[Clip]:
     return [clips[i] for i in rng.choice(len(clips), count, replace=False)]
 
@@ -167,8 +212,12 @@ def _asked(suite: Suite, clips: Sequence[Clip], labels: Sequence[str | None], to
 # --- nothing --------------------------------------------------------------------------------------------------------
 
 
-def nothing(suite: Suite, kind: str, hours: float, make: Callable[[int, Rng], Pcm], rng: Rng) -> None:
-    """`make` gives so many samples."""
+def parts(hours: float) -> int:
+    """Into how many items `nothing` divides so many hours."""
+    return -(-round(hours * 3600 * SAMPLE_RATE) // round(PART_S * SAMPLE_RATE))
+
+
+def nothing(suite: Suite, kind: str, hours: float, make: Make, rng: Rng) -> None:
     left = round(hours * 3600 * SAMPLE_RATE)
     while left > 0:
         length = min(left, round(PART_S * SAMPLE_RATE))
@@ -176,7 +225,7 @@ def nothing(suite: Suite, kind: str, hours: float, make: Callable[[int, Rng], Pc
         left -= length
 
 
-def looped(paths: Iterable[Path]) -> Callable[[int, Rng], Pcm]:
+def looped(paths: Iterable[Path]) -> Make:
     """The music from where it was left, again and again."""
     whole = np.concatenate([block for path in paths for block in decode(path)])
     at = 0

@@ -1,7 +1,7 @@
 """The figures of a run: shares, rates and times with their 95 % confidence intervals, beside two baselines.
 
 Every expectation is one case (an item without `events` is one), and cases count alike. What cannot be told (a share of
-nothing, balanced accuracy where only one thing is expected) is None.
+nothing, balanced accuracy where only one thing is expected, how sure a mean of one time is) is None.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def _words(found: Figures, scores: Sequence[Score], cases: Sequence[Case]) -> No
     if spoken:
         wrong, total = [score.word_errors for score in spoken], [score.words for score in spoken]
         found["wer"] = _round(sum(wrong) / sum(total))
-        # Without an error there is nothing to draw from: then every word counts as one trial.
-        interval = intervals.wilson(0, sum(total)) if not any(wrong) else intervals.bootstrap(wrong, total)
+        # Where no word is wrong, or every one, all draws are alike: then every word counts as one trial.
+        same = not any(wrong) or wrong == total
+        interval = intervals.wilson(sum(wrong), sum(total)) if same else intervals.bootstrap(wrong, total)
         found["ci95"]["wer"] = _pair(interval)
 
 
@@ -170,8 +171,8 @@ def _share(found: Figures, name: str, hits: Iterable[bool | None]) -> None:
     found["ci95"][name] = _pair(intervals.wilson(sum(known), len(known))) if known else None
 
 
-def _pair(interval: intervals.Interval) -> list[float]:
-    return [_round(one) for one in interval]
+def _pair(interval: intervals.Interval | None) -> list[float] | None:
+    return None if interval is None else [_round(one) for one in interval]
 
 
 def _round(number: float) -> float:

@@ -1,4 +1,4 @@
-"""95 % confidence intervals, without a statistics library. Each returns (low, high).
+"""95 % confidence intervals, without a statistics library. Each returns (low, high); the bootstrap None of one item.
 
 a share                      Wilson's score interval (Wilson 1927): sound also for 0 of n and n of n
 the mean of two shares       the two Wilson intervals combined (Newcombe 1998, method 10; "MOVER")
@@ -50,11 +50,11 @@ def poisson(count: int) -> Interval:
     return low, _solve(lambda mean: ALPHA / 2 - _poisson_cdf(count, mean), count)
 
 
-def bootstrap(tops: Sequence[float], bottoms: Sequence[float] | None = None) -> Interval:
+def bootstrap(tops: Sequence[float], bottoms: Sequence[float] | None = None) -> Interval | None:
     """Of sum(tops) / sum(bottoms) over items, of the mean of `tops` without bottoms. Items are drawn with
-    replacement. Raises ValueError without items."""
-    if not tops:
-        raise ValueError("no interval of nothing")
+    replacement. None of fewer than two: all draws of one item are alike, and say nothing of how sure it is."""
+    if len(tops) < 2:
+        return None
     top = np.asarray(tops, np.float64)
     bottom = np.ones_like(top) if bottoms is None else np.asarray(bottoms, np.float64)
     draws = np.random.default_rng(0).integers(0, len(top), (DRAWS, len(top)))

@@ -59,6 +59,7 @@ class Clip:
 
 def sounds(folder: Path, fold: int = FOLDS[0]) -> list[Clip]:
     """The environmental sounds of a fold, in order of class and name. Raises SourceError."""
+    _is_there(folder)
     table = folder / "meta" / "esc50.csv"
     named = _of_table(folder, table, fold) if table.is_file() else _of_folders(folder, fold)
     clips = [Clip(path, label, deserving(label) is not None) for label, path in sorted(named) if label in ESC_10]
@@ -81,6 +82,7 @@ def _of_folders(folder: Path, fold: int) -> Iterator[tuple[str, Path]]:
 
 def digits(folder: Path, speaker: str = SPEAKERS[0]) -> list[Clip]:
     """A speaker's digits 0 to 9, in order of take, then digit. Raises SourceError."""
+    _is_there(folder)
     found = []
     for path in folder.glob(f"?_{speaker}_*.wav"):
         digit, _, take = path.stem.split("_")
@@ -94,6 +96,7 @@ def digits(folder: Path, speaker: str = SPEAKERS[0]) -> list[Clip]:
 
 def prompts(folder: Path, texts: Path) -> list[Clip]:
     """Those prompts of the table that are there. Raises SourceError."""
+    _is_there(folder)
     try:
         lines = [line.split("\t", 1) for line in texts.read_text(encoding="utf-8").splitlines() if "\t" in line]
     except OSError as error:
@@ -105,8 +108,14 @@ def prompts(folder: Path, texts: Path) -> list[Clip]:
 
 
 def music(folder: Path) -> Sequence[Path]:
-    """Raises SourceError."""
+    """The files of a folder that are music, in order of name. Raises SourceError."""
+    _is_there(folder)
     found = sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".ogg", ".flac", ".mp3"})
     if not found:
         raise SourceError(f"{folder}: no music")
     return found
+
+
+def _is_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: there is no such folder")

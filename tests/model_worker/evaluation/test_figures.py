@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,42 @@ def test_no_word_wrong_is_not_certain(scores: list[Score]) -> None:
     assert (low, high) == pytest.approx(wilson(0, 3), abs=1e-4)
 
 
+WRONG = [  # (what is said, what is written) of each item; the interval of the word error rate
+    ([("press one now", "")], wilson(3, 3)),
+    ([("press one now", "dress on how"), ("hello", "yellow")], wilson(4, 4)),
+    ([("press one now", "press one how")], None),
+    ([("hello", "yellow jello")], None),  # more wrong words than there are
+]
+
+
+@pytest.mark.parametrize(("said", "interval"), WRONG)
+def test_how_sure_wrong_words_are(
+    said: list[tuple[str, str]], interval: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    lines = [({"expect": "respond", "kind": "recognition", "text": text}, 4, written) for text, written in said]
+    found = figures(scored(tmp_path, lines))
+    for part in (found, found["kinds"]["recognition"]):
+        assert part["wer"] > 0
+        assert part["ci95"]["wer"] == (None if interval is None else pytest.approx(interval, abs=1e-4))
+
+
+def test_one_time_does_not_say_how_sure_it_is(scores: list[Score]) -> None:
+    found = figures(scores[:1])
+    assert found["trigger_error_s"] == pytest.approx(3.6)
+    assert found["ci95"]["trigger_error_s"] is None
+
+
+def test_no_interval_is_an_empty_cell_and_null(tmp_path: Path) -> None:
+    line: dict[str, str | int] = {"expect": "respond", "kind": "speech", "text": "press one now", "respond_after_s": 1}
+    found = {"model": "loud", "channel": "g711", **figures(scored(tmp_path, [(line, 7, "press one how")]))}
+    out = Console(width=120, record=True, file=io.StringIO())
+    show(found, out)
+    rows = [" ".join(row.split()) for row in out.export_text().splitlines()]
+    assert "word error rate 33.3%" in rows
+    assert "trigger-time error, mean 1.20 s" in rows
+    assert json.loads(json.dumps(found, allow_nan=False))["ci95"]["wer"] is None
+
+
 def test_items_as_scripts_want_them(scores: list[Score]) -> None:
     items = figures(scores)["items"]
     assert len(items) == 10
@@ -114,7 +150,7 @@ TASKS = [
 ]
 
 
-def scored(folder: Path, lines: Sequence[tuple[dict[str, str], int | None, str]]) -> list[Score]:
+def scored(folder: Path, lines: Sequence[tuple[Mapping[str, str | int], int | None, str]]) -> list[Score]:
     path = folder / "tasks.jsonl"
     path.write_text("\n".join(json.dumps({"audio": "a.wav", **line}) for line, _, _ in lines))
     heard = [Heard(item, chunks=20) for item in read(path)]
@@ -122,6 +158,7 @@ def scored(folder: Path, lines: Sequence[tuple[dict[str, str], int | None, str]]
         if chunk is not None:
             one.responded.append(chunk)
             one.responses["r"] = Response(chunk, text)
+            one.utterances["u"] = Utterance("u", "caller", 1.2, 1.9, text)
     return [score(one, 5.0) for one in heard]
 
 

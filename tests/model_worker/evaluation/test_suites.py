@@ -10,7 +10,8 @@ import pytest
 import model_worker
 from model_worker.evaluation.__main__ import lengths
 from model_worker.evaluation.manifest import Item, read
-from model_worker.evaluation.suites import TEXTS, main
+from model_worker.evaluation.plans import NEEDS, plans
+from model_worker.evaluation.suites import TEXTS, arguments, gather, main
 from tests.model_worker.evaluation.sounds import quiet, save, tone
 
 LABELS = ("baby_cry", "chainsaw", "rain", "rooster", "dog_bark")
@@ -37,11 +38,22 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SHORT = ("--hours", "0.002", "--minutes", "0.1")
+
+
+def given(sources: Path, folder: Path, *more: str) -> list[str]:
+    folders = [f"--{name}={sources / name}" for name in ("sounds", "digits", "prompts", "music")]
+    return [str(folder), *SHORT, *folders, "--texts", str(sources / "prompts.tsv"), *more]
+
+
 def build(sources: Path, folder: Path, *more: str) -> int:
-    given = [str(folder), "--hours", "0.002", "--minutes", "0.1", *more]
-    for name in ("sounds", "digits", "prompts", "music"):
-        given += [f"--{name}", str(sources / name)]
-    return main([*given, "--texts", str(sources / "prompts.tsv")])
+    return main(given(sources, folder, *more))
+
+
+@pytest.fixture
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROMPTS", "MUSIC"):
+        monkeypatch.setattr(f"model_worker.evaluation.suites.{name}", tmp_path / "not installed")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +76,7 @@ def test_every_suite_can_be_played(built: Path) -> None:
         "single", "five", "concat-1", "concat-2", "concat-3", "concat-4", "concat-5", "late-5s", "late",
         "recognition", "digits", "instruction", "silence", "line-noise", "telephone", "hold-music",
     }  # fmt: skip
+    assert names == set(NEEDS)
     for name in names:
         assert suite(built, name)
 
@@ -167,7 +180,139 @@ def test_the_published_layout_of_the_sounds(sources: Path, tmp_path: Path) -> No
     ]
 
 
-def test_sources_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for option, says in (("--sounds", "no sounds of fold 4"), ("--digits", "no digits of theo")):
-        assert main([str(tmp_path / "out"), option, str(tmp_path)]) == 2
-        assert says in capsys.readouterr().err
+EMPTY = (
+    ("sounds", "no sounds of fold 4"),
+    ("digits", "no digits of theo"),
+    ("prompts", "none of the prompts"),
+    ("music", "no music"),
+)
+
+
+@pytest.mark.parametrize(("option", "says"), [*EMPTY, *((option, "there is no such folder") for option, _ in EMPTY)])
+@pytest.mark.parametrize("only", [[], ["--only", "silence"]])
+def test_a_folder_that_does_not_hold_what_it_should(
+    option: str, says: str, only: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / option
+    if "such" not in says:
+        folder.mkdir()
+    assert main([str(tmp_path / "out"), *SHORT, f"--{option}", str(folder), *only]) == 2
+    printed = capsys.readouterr()
+    assert f"suites: {folder}: {says}" in printed.err
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_that_are_not_there(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build(sources, tmp_path / "out", "--texts", str(tmp_path / "none.tsv")) == 2
+    assert "none.tsv" in capsys.readouterr().err
+
+
+def test_only_suites_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--only", "silence", "bogus"])
+    told = capsys.readouterr().err
+    assert "argument --only: invalid choice: 'bogus'" in told
+    assert all(name in told for name in NEEDS)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("single", "give --sounds"),
+        ("late", "give --sounds"),
+        ("digits", "give --digits"),
+        ("instruction", "give --sounds or --digits"),
+        ("recognition", "give --prompts ("),
+        ("hold-music", "give --music ("),
+    ],
+)
+def test_only_a_suite_whose_folder_is_not_given(
+    name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "out"), *SHORT, "--only", "silence", name]) == 2
+    assert capsys.readouterr().err.startswith(f"suites: cannot make {name}: {says}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_what_is_skipped_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), *SHORT]) == 0
+    assert {path.stem for path in tmp_path.glob("*.jsonl")} == {"silence", "line-noise", "telephone"}
+    reason = f"({tmp_path / 'not installed'}: there is no such folder)"
+    assert capsys.readouterr().err.splitlines() == [
+        "suites: skipped single, five, concat-1, concat-2, concat-3, concat-4, concat-5, late-5s, late: give --sounds",
+        f"suites: skipped recognition: give --prompts {reason}",
+        "suites: skipped digits: give --digits",
+        "suites: skipped instruction: give --sounds or --digits",
+        f"suites: skipped hold-music: give --music {reason}",
+    ]
+    assert main([str(tmp_path), *SHORT, "--only", "silence"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_too_few_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sounds" / "rain").mkdir(parents=True)
+    save(tmp_path / "sounds" / "rain" / "4-A.wav", tone(0.5))
+    of_one = [str(tmp_path / "out"), *SHORT, "--sounds", str(tmp_path / "sounds")]
+    assert main([*of_one, "--only", "five", "instruction"]) == 2
+    assert capsys.readouterr().err == "suites: cannot make five, instruction: too few recordings\n"
+    assert main(of_one) == 0
+    assert len(suite(tmp_path / "out", "concat-1")) == 1
+    assert not (tmp_path / "out" / "five.jsonl").exists()
+
+
+def test_nothing_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--hours", "1e-9", "--only", "silence", "telephone"]) == 2
+    assert capsys.readouterr().err == "suites: cannot make silence, telephone: --hours is too short\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--hours", "nan"), ("--hours", "0"), ("--hours", "inf"), ("--minutes", "-1"), ("--seed", "-1")],
+)
+def test_numbers_that_make_no_suite(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), option, value])
+    assert f"argument {option}: must be " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "silence").mkdir()
+    audio, manifest = tmp_path / "silence" / "0000.wav", tmp_path / "silence.jsonl"
+    audio.symlink_to("/dev/full")
+    manifest.write_text("of an earlier run, whose audio is now gone")
+    assert main([str(tmp_path), *SHORT, "--only", "silence"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"suites: {audio} has no room (No space left on device): make room, or give another folder")
+    assert not manifest.exists()
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    folder.touch()
+    assert main([str(folder), *SHORT, "--only", "silence"]) == 2
+    told = capsys.readouterr().err
+    assert f"{folder / 'silence.jsonl'} cannot be written (Not a directory): give another folder" in told
+
+
+def test_as_many_items_as_were_planned(built: Path, sources: Path) -> None:
+    options = arguments(given(sources, built))
+    planned = plans(gather(options), options.hours, options.minutes, options.seed)
+    assert {plan.name: plan.items for plan in planned} == {name: len(suite(built, name)) for name in NEEDS}
+
+
+def test_progress_is_shown_to_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert main([str(tmp_path), *SHORT, "--only", "silence"]) == 0
+    printed = capsys.readouterr()
+    assert "silence" in printed.err
+    assert "100 %" in printed.err
+    assert printed.out == f"{tmp_path / 'silence'}.jsonl: 1 items\n"
