@@ -44,7 +44,7 @@ def check_story(story: dict[str, Any], system: System) -> None:
 
 @pytest.mark.parametrize("via", BRIDGES)
 def test_a_question_is_answered_on_every_bridge(system: System, via: str) -> None:
-    story = system.place(via, "--caller", str(QUESTION), "--linger", "15")
+    story = system.place(via, "--caller", str(QUESTION), "--linger", "10")
     check_story(story, system)
     assert story["bridge"] == via
     assert story["mode"] == "answer"
