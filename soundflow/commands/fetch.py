@@ -24,7 +24,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
         "fetch",
         _ABOUT,
         "",
-        "esc10 fsdd",
+        "esc10 fsdd music",
         "esc10 --from Downloads/ESC-50-master.zip",
         "debian-sounds debian-music debian-speech",
     )

@@ -25,7 +25,7 @@ MODEL = "a directory, `small` or `compact`"
 
 def parser(name: str, about: str, *examples: str) -> argparse.ArgumentParser:
     """`examples`: what may stand after the command's name."""
-    shown = "\n".join(f"  offhook soundflow {name} {example}" for example in examples)
+    shown = "\n".join(f"  offhook soundflow {name} {example}".rstrip() for example in examples)
     return argparse.ArgumentParser(
         prog=f"offhook soundflow {name}",
         description=about,
