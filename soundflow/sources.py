@@ -124,7 +124,7 @@ def fetch(source: Source, home: Path, local: Path | None = None, progress: Progr
             _download(source.archive, archive, progress or (lambda done, total, what: None))
             _unpack(source, archive, partial)
             archive.unlink()
-        elif Path(source.installed).is_dir():
+        elif source.installed and Path(source.installed).is_dir():
             _copy(Path(source.installed), partial)
         else:
             package = source.url.rpartition("/")[2]

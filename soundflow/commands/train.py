@@ -234,7 +234,7 @@ def _told(events: Events) -> str:
 def _dry(given: argparse.Namespace, together: Processes) -> None:
     plan = replace(PLANS[given.config or "test"], seed=given.seed)
     items = list(islice(shards.read(given.folder, "train"), 2))
-    dry_run(plan, items, given.out, together, _shower(plan))
+    dry_run(plan, items, given.out, together, _shower(_shortened(plan, 1)))
     if together.first:
         print(f"{plan.name}: all {len(plan.stages)} stages took a step, in small shapes")
 
