@@ -167,7 +167,7 @@ def test_train_then_tune(folders: tuple[Path, Path], tmp_path: Path, capsys: pyt
     tune = [*few, "--from", str(first / "model"), "--beside", data, feedback, str(tuned)]
     assert train.main(tune, Settings()) == 0
     said = capsys.readouterr().out
-    assert "tuned-instructions 1: loss" in said
+    assert "tuned-instructions 1 of 1: loss" in said
     assert f"{data}: " in said
     assert "before" in said
     assert "as before" in said  # the threshold: two dev streams say nothing
@@ -245,5 +245,5 @@ def test_two_processes_come_to_one_model(folders: tuple[Path, Path], tmp_path: P
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("format 1: loss") == 1  # one of them speaks
+    assert done.stdout.count("format 1 of 1: loss") == 1  # one of them speaks
     assert (tmp_path / "out" / "model" / "manifest.json").is_file()
