@@ -86,12 +86,12 @@ class Cast:
 
 
 def parts_of(voices: Sequence[str]) -> set[str]:
-    """What voices are made of: no two splits may share it."""
+    """What voices are made of, however fast or high they speak: no two splits may share it."""
     names: set[str] = set()
     for voice in voices:
         engine, _, name = voice.partition(":")
         for part in name.split("+") if engine == "kokoro" else [name]:
-            names.add(f"{engine}:{part.split('*')[0]}")
+            names.add(f"{engine}:{re.split('[*@]', part)[0]}")
     return names
 
 

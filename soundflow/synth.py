@@ -201,11 +201,10 @@ def music(rng: np.random.Generator, seconds: float) -> Pcm:
         place = int(begin * SAMPLE_RATE)
         t = _t(min(length - place, 6 * SAMPLE_RATE))  # by then it has faded to less than 16 bits can tell
         chord = chords[(number // 4) % len(chords)]
+        faded = np.exp(-t / 0.5)
         for step in (chord[0] - 12, *rng.choice(chord, 2) + 12):
             hz = root * 2 ** (step / 12)
-            wave[place : place + len(t)] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * np.exp(
-                -t / 0.5
-            )
+            wave[place : place + len(t)] += sum(np.sin(2 * np.pi * hz * n * t) / n**1.5 for n in (1, 2, 3)) * faded
     return _made(wave)
 
 

@@ -103,6 +103,11 @@ def test_a_split_without_voices_is_told(voices: tuple[str, ...]) -> None:
         Cast(("espeak:en-us+m2",), voices, ("espeak:en-us+f1",))
 
 
+def test_a_voice_that_speaks_faster_is_the_same_voice() -> None:
+    with pytest.raises(SpeechError, match=r"voices in train and test both: espeak:en-us\+m1"):
+        Cast(("espeak:en-us+m1@150,40",), ("espeak:en-us+f1",), ("espeak:en-us+m1",))
+
+
 @pytest.mark.parametrize("voice", ["espeak:en-us+f1", "kokoro:af_heart", "piper:joe"])
 def test_a_missing_espeak_is_told_before_anything_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, voice: str
